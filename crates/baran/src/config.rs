@@ -1,0 +1,111 @@
+//! What a node is made with.
+
+use std::net::SocketAddr;
+
+use crate::{Net, Node, NodeError, PeerAddr, SecretKey};
+
+/// Limits that the owner sets on what the node relays for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Bytes a second for everybody together; 0 turns the role off.
+    pub rate_bytes_per_s: u64,
+    /// Bytes in 24 hours.
+    pub bytes_per_day: u64,
+    /// Peers that may be reached through this node at a time.
+    pub reservations: usize,
+}
+
+impl Default for RelayLimits {
+    /// 10 MB/s, 20 GB a day, 64 peers: a home line's spare capacity.
+    fn default() -> Self {
+        Self { rate_bytes_per_s: 10_000_000, bytes_per_day: 20_000_000_000, reservations: 64 }
+    }
+}
+
+/// Makes a [`Node`].
+#[derive(Debug)]
+pub struct NodeBuilder {
+    pub(crate) secret: Option<SecretKey>,
+    pub(crate) network: String,
+    pub(crate) binds: Vec<SocketAddr>,
+    pub(crate) peers: Vec<PeerAddr>,
+    pub(crate) allow_nets: Vec<Net>,
+    pub(crate) relay: RelayLimits,
+    pub(crate) budget_bytes: u64,
+}
+
+impl Default for NodeBuilder {
+    fn default() -> Self {
+        Self {
+            secret: None,
+            network: "main".into(),
+            binds: Vec::new(),
+            peers: Vec::new(),
+            allow_nets: Vec::new(),
+            relay: RelayLimits::default(),
+            budget_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl NodeBuilder {
+    /// The node's identity. A fresh one if none is given.
+    #[must_use]
+    pub fn secret(mut self, secret: SecretKey) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// The network to be part of; nodes of different networks never talk. `main` by default.
+    #[must_use]
+    pub fn network(mut self, name: impl Into<String>) -> Self {
+        self.network = name.into();
+        self
+    }
+
+    /// An address to listen on. Without any: every address of the machine, a port of its choice.
+    #[must_use]
+    pub fn bind(mut self, addr: SocketAddr) -> Self {
+        self.binds.push(addr);
+        self
+    }
+
+    /// A peer to reach and to come back to for as long as the node runs.
+    #[must_use]
+    pub fn peer(mut self, peer: PeerAddr) -> Self {
+        self.peers.push(peer);
+        self
+    }
+
+    /// Addresses that may be reached although their class forbids it: loopback and test networks.
+    #[must_use]
+    pub fn allow_net(mut self, net: Net) -> Self {
+        self.allow_nets.push(net);
+        self
+    }
+
+    /// What the node may relay for others.
+    #[must_use]
+    pub fn relay(mut self, limits: RelayLimits) -> Self {
+        self.relay = limits;
+        self
+    }
+
+    /// Bytes that all connections together may buffer beyond the 128 KiB that each is admitted
+    /// with. 64 MiB by default.
+    #[must_use]
+    pub fn budget_bytes(mut self, bytes: u64) -> Self {
+        self.budget_bytes = bytes;
+        self
+    }
+
+    /// Starts the node. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If an address cannot be bound or the settings contradict each other.
+    #[expect(clippy::unused_async, reason = "starting will wait for the store and port mapping")]
+    pub async fn spawn(self) -> Result<Node, NodeError> {
+        Node::start(self)
+    }
+}

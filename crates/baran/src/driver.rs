@@ -1,0 +1,475 @@
+//! The loop that drives the node machine with the real network.
+//!
+//! One task owns the machine. It drains the machine's outputs and carries them out, then waits for
+//! whatever comes first: the machine's deadline, a command of the owner, something that happened
+//! on a link or at the endpoint, or the tick that looks after what nobody reports (addresses of
+//! interfaces, channels that ran out, links that are no longer wanted).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use baran_net::endpoint::{Endpoint, EndpointEvent, NewLink};
+use baran_net::link::{Link, LinkEvent, link_code};
+use baran_proto::egress::canonical;
+use baran_proto::machine::{Machine, check_deadline};
+use baran_proto::node::{
+    self, DialId, ForwardAction, GateAction, HostAddr, Input, LinkId, Node, Output, RemoteAddr,
+};
+use baran_proto::path::{self, PathId};
+use baran_proto::time::Instant;
+use baran_proto::wire::node::Home;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tracing::debug;
+
+use crate::{Event, NodeId, PathInfo, PeerAddr, PeerStatus, RelayLimits, RelayStatus, Status};
+
+/// Pause between ticks.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Ticks between looks at the interfaces.
+const TICKS_PER_LOOK: u32 = 10;
+
+/// Ticks without a session after which a retired link is closed.
+const RETIRED_TICKS: u32 = 4;
+
+/// Candidates of an invite.
+const OFFER_MAX: usize = 4;
+
+/// What the owner asks of the driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A link to a peer, whenever it stands. Given up when the receiver is dropped.
+    Connect {
+        /// Who.
+        peer: PeerAddr,
+        /// For the link.
+        reply: oneshot::Sender<Link>,
+    },
+    /// The node at this moment.
+    Status(oneshot::Sender<Status>),
+    /// The end.
+    Close(oneshot::Sender<()>),
+    /// A relayed path could not be opened (from a task of the driver's own).
+    RelayPathFailed(LinkId),
+}
+
+/// What the owner can read without asking.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) offered: Vec<SocketAddr>,
+    pub(crate) homes: Vec<Home>,
+}
+
+/// Drives a node. See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    node: Node,
+    endpoint: Endpoint,
+    limits: RelayLimits,
+    network: String,
+    events: broadcast::Sender<Event>,
+    snapshot: Arc<Mutex<Snapshot>>,
+    links: BTreeMap<LinkId, Link>,
+    dials: BTreeMap<DialId, AbortHandle>,
+    waiting: BTreeMap<NodeId, Vec<oneshot::Sender<Link>>>,
+    retired: BTreeMap<LinkId, u32>,
+    own: mpsc::Sender<Command>,
+    own_inputs: mpsc::Receiver<Command>,
+    ticks: u32,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        node: Node,
+        endpoint: Endpoint,
+        limits: RelayLimits,
+        network: String,
+        events: broadcast::Sender<Event>,
+    ) -> Self {
+        let (own, own_inputs) = mpsc::channel(64);
+        let mut driver = Self {
+            node,
+            endpoint,
+            limits,
+            network,
+            events,
+            snapshot: Arc::default(),
+            links: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            own,
+            own_inputs,
+            ticks: 0,
+        };
+        driver.look_at_interfaces();
+        driver.refresh_snapshot();
+        driver
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Mutex<Snapshot>> {
+        Arc::clone(&self.snapshot)
+    }
+
+    fn now(&self) -> Instant {
+        self.endpoint.control().now()
+    }
+
+    /// Runs until the owner closes the node or drops every handle of it.
+    pub(crate) async fn run(
+        mut self,
+        peers: Vec<PeerAddr>,
+        mut commands: mpsc::Receiver<Command>,
+        mut endpoint_events: mpsc::Receiver<EndpointEvent>,
+        mut link_events: mpsc::Receiver<(LinkId, LinkEvent)>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for peer in peers {
+            self.input(Input::Want { peer, keep: true });
+        }
+        let closing = loop {
+            self.drain();
+            let wait = self.node.poll_timeout().map(|at| at - self.now());
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Close(reply)) => break Some(reply),
+                    Some(command) => self.handle_command(command),
+                    None => break None,
+                },
+                Some(command) = self.own_inputs.recv() => self.handle_command(command),
+                Some(event) = endpoint_events.recv() => self.handle_endpoint(event),
+                Some((link, event)) = link_events.recv() => self.handle_link(link, event),
+                () = tokio::time::sleep(wait.unwrap_or(TICK)), if wait.is_some() => {
+                    let now = self.now();
+                    self.node.handle_timeout(now);
+                    self.drain();
+                    check_deadline(&self.node, now);
+                }
+                _ = tick.tick() => self.handle_tick(),
+            }
+        };
+        self.endpoint.close().await;
+        if let Some(reply) = closing {
+            let _ = reply.send(());
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.now();
+        self.node.handle_input(now, input);
+        self.drain();
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Connect { peer, reply } => {
+                let link = self.node.link_to(peer.id).and_then(|id| self.links.get(&id));
+                if let Some(link) = link {
+                    drop(reply.send(link.clone()));
+                } else {
+                    self.waiting.entry(peer.id).or_default().push(reply);
+                    self.input(Input::Want { peer, keep: false });
+                }
+            }
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::RelayPathFailed(link) => self.input(Input::RelayPathFailed(link)),
+            Command::Close(reply) => drop(reply),
+        }
+    }
+
+    fn handle_endpoint(&mut self, event: EndpointEvent) {
+        match event {
+            EndpointEvent::Up(NewLink { link, side, remote, dial }) => {
+                if let Some(dial) = dial {
+                    self.dials.remove(&dial);
+                }
+                let (id, peer) = (link.id(), link.peer());
+                if peer == self.node.id() {
+                    link.close(link_code::UNWANTED, "this is the same node");
+                    return;
+                }
+                self.pin_source(&link, PathId(0), remote);
+                self.links.insert(id, link);
+                self.input(Input::LinkUp { link: id, peer, side, path: PathId(0), remote, dial });
+                self.serve_waiting(peer);
+            }
+            EndpointEvent::DialFailed(dial, _) => {
+                self.dials.remove(&dial);
+                self.input(Input::DialFailed(dial));
+            }
+        }
+    }
+
+    fn serve_waiting(&mut self, peer: NodeId) {
+        let Some(link) = self.node.link_to(peer).and_then(|id| self.links.get(&id)) else { return };
+        for reply in self.waiting.remove(&peer).unwrap_or_default() {
+            drop(reply.send(link.clone()));
+        }
+        self.input(Input::Unwant(peer));
+    }
+
+    fn handle_link(&mut self, link: LinkId, event: LinkEvent) {
+        match event {
+            LinkEvent::Message(message) => self.input(Input::Message { link, message }),
+            LinkEvent::PathOpened(path, remote) => {
+                if let Some(link) = self.links.get(&link) {
+                    self.pin_source(link, path, remote);
+                }
+                self.input(Input::PathOpened { link, path, remote });
+            }
+            LinkEvent::PathClosed(path) => self.input(Input::PathClosed { link, path }),
+            LinkEvent::Observed(addr) => self.input(Input::Observed { link, addr }),
+            LinkEvent::PeerCandidates => self.input(Input::PeerCandidates(link)),
+            LinkEvent::Down(reason) => {
+                if let Some(gone) = self.links.remove(&link) {
+                    debug!(peer = %gone.peer().short(), reason, "link down");
+                    self.retired.remove(&link);
+                    self.input(Input::LinkDown(link));
+                }
+            }
+        }
+    }
+
+    /// Frames to a peer leave from the local address that its connection has.
+    fn pin_source(&self, link: &Link, path: PathId, remote: RemoteAddr) {
+        if let RemoteAddr::Direct(addr) = remote {
+            self.endpoint.control().pin_source(addr, link.local_ip(path));
+        }
+    }
+
+    fn handle_tick(&mut self) {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(TICKS_PER_LOOK) {
+            self.look_at_interfaces();
+        }
+        let now = self.now();
+        let expired = self.endpoint.control().with_forwarder(|relay| relay.handle_timeout(now));
+        if !expired.is_empty() {
+            self.input(Input::ChannelsExpired(expired));
+        }
+        let given_up: Vec<_> = self
+            .waiting
+            .iter_mut()
+            .filter_map(|(peer, waiting)| {
+                waiting.retain(|reply| !reply.is_closed());
+                waiting.is_empty().then_some(*peer)
+            })
+            .collect();
+        for peer in given_up {
+            self.waiting.remove(&peer);
+            self.input(Input::Unwant(peer));
+        }
+        for (id, ticks) in &mut self.retired {
+            let Some(link) = self.links.get(id) else { continue };
+            *ticks = if link.sessions() == 0 { *ticks + 1 } else { 0 };
+            if *ticks == RETIRED_TICKS {
+                link.close(link_code::DUPLICATE, "another connection is preferred");
+            }
+        }
+    }
+
+    fn look_at_interfaces(&mut self) {
+        let local = self.endpoint.control().local_addrs();
+        let ports: Vec<_> = local.iter().map(SocketAddr::port).collect();
+        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+        let addrs = interfaces
+            .iter()
+            .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
+            .map(|interface| HostAddr { ip: interface.ip(), prefix: prefix_of(&interface.addr) })
+            .filter(|host| local.iter().any(|bound| covers(bound.ip(), host.ip)))
+            .collect();
+        self.input(Input::HostAddrs { addrs, ports });
+    }
+
+    fn refresh_snapshot(&self) {
+        let mut addresses = self.node.candidates().host_addrs();
+        if addresses.is_empty() {
+            let loopback = |addr: &SocketAddr| match addr.ip() {
+                ip if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], addr.port())),
+                _ => *addr,
+            };
+            addresses = self.endpoint.control().local_addrs().iter().map(loopback).collect();
+        }
+        let snapshot = Snapshot {
+            addresses,
+            offered: self.node.candidates().offer(false, OFFER_MAX),
+            homes: self.node.our_homes(),
+        };
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// Carries out what the machine wants.
+    fn drain(&mut self) {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Dial { dial, peer, to } => {
+                    let task = self.endpoint.dial(dial, peer, to);
+                    self.dials.insert(dial, task);
+                }
+                Output::CancelDial(dial) => {
+                    if let Some(task) = self.dials.remove(&dial) {
+                        task.abort();
+                    }
+                }
+                Output::Send { link, message } => {
+                    if let Some(link) = self.links.get(&link) {
+                        link.send(message);
+                    }
+                }
+                Output::Path { link, action } => self.path_action(link, action),
+                Output::OpenRelayed { link, relay, channel } => {
+                    if let Some(link) = self.links.get(&link).cloned() {
+                        let own = self.own.clone();
+                        tokio::spawn(async move {
+                            if let Err(reason) = link.open_relayed(relay, channel).await {
+                                debug!(peer = %link.peer().short(), reason, "no relayed path");
+                                drop(own.send(Command::RelayPathFailed(link.id())).await);
+                            }
+                        });
+                    }
+                }
+                Output::Retire(link) => {
+                    self.retired.insert(link, 0);
+                }
+                Output::InboundRelay(relay, allowed) => {
+                    self.endpoint.control().set_inbound_relay(relay, allowed);
+                }
+                Output::Forward(action) => self.forward_action(action),
+                Output::Gate(action) => self.gate_action(action),
+                Output::Event(event) => self.report(event),
+            }
+        }
+    }
+
+    fn path_action(&mut self, id: LinkId, action: path::Output) {
+        let Some(link) = self.links.get(&id) else { return };
+        match action {
+            path::Output::SetAvailable(path, available) => link.set_available(path, available),
+            path::Output::Close(path) => link.close_path(path),
+            path::Output::Ping(path) => link.ping(path),
+            path::Output::Sample => {
+                let samples = link.sample(&self.node.paths(id));
+                let now = self.now();
+                self.node.handle_input(now, Input::Samples { link: id, samples });
+            }
+            path::Output::AddCandidate(addr) => link.add_candidate(addr),
+            path::Output::RemoveCandidate(addr) => link.remove_candidate(addr),
+            path::Output::StartRound => link.start_round(),
+            path::Output::WantRelay { .. } | path::Output::Selected(_) => {}
+        }
+    }
+
+    fn forward_action(&mut self, action: ForwardAction) {
+        let control = self.endpoint.control();
+        let now = control.now();
+        match action {
+            ForwardAction::Open { token, a, b, ttl } => {
+                let result = control.with_forwarder(|relay| relay.open(a, b, now + ttl));
+                self.node.handle_input(now, Input::ChannelOpened { token, result });
+            }
+            ForwardAction::Extend(channel, ttl) => {
+                control.with_forwarder(|relay| relay.extend(channel, now + ttl));
+            }
+            ForwardAction::ClosePeer(peer) => {
+                control.with_forwarder(|relay| relay.close_peer(peer));
+            }
+            ForwardAction::Rebind(peer, addr) => {
+                control.with_forwarder(|relay| relay.rebind(peer, None, addr));
+            }
+        }
+    }
+
+    fn gate_action(&self, action: GateAction) {
+        let control = self.endpoint.control();
+        match action {
+            GateAction::Trust(addr) => {
+                if !control.trust(addr) {
+                    debug!(%addr, "the gate does not trust this address");
+                }
+            }
+            GateAction::Untrust(addr) => control.untrust(addr),
+            GateAction::Pair(ttl) => {
+                let now = control.now();
+                control.with_gate(|gate| gate.pair(now, ttl));
+            }
+            GateAction::LocalNets(nets) => {
+                control.with_gate(|gate| gate.set_local_subnets(&nets));
+            }
+        }
+    }
+
+    fn report(&mut self, event: node::Event) {
+        let event = match event {
+            node::Event::PeerUp { peer, .. } => Event::PeerUp(peer),
+            node::Event::PeerDown(peer) => Event::PeerDown(peer),
+            node::Event::Path { link, peer, selected } => {
+                if let Some(link) = self.links.get(&link) {
+                    link.set_selected(selected);
+                }
+                Event::Path { peer, path: PathInfo::from(selected) }
+            }
+            node::Event::Observed => Event::Observed(self.node.candidates().observed()),
+            node::Event::Home { peer, held } => Event::Home { peer, held },
+            node::Event::Serving { peer, granted } => Event::Serving { peer, granted },
+            node::Event::Unreachable(peer) => Event::Unreachable(peer),
+        };
+        self.refresh_snapshot();
+        // Nobody may be listening.
+        drop(self.events.send(event));
+    }
+
+    fn status(&self) -> Status {
+        let candidates = self.node.candidates();
+        let forwarded = self.endpoint.control().with_forwarder(|relay| relay.stats());
+        let mut peers: Vec<_> = self.links.values().filter_map(|link| self.peer_status(link)).collect();
+        peers.sort_by_key(|peer| peer.id);
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Status {
+            id: self.node.id(),
+            network: self.network.clone(),
+            addresses: snapshot.addresses,
+            observed: candidates.observed(),
+            mapping: candidates.mapping(),
+            relay: RelayStatus {
+                limits: self.limits.clone(),
+                reservations: self.node.reservations().collect(),
+                channels: self.node.channels().collect(),
+                bytes: forwarded.bytes,
+                bytes_today: forwarded.day_bytes,
+            },
+            homes: self.node.our_homes().into_iter().map(|home| home.id).collect(),
+            peers,
+            uptime: self.now() - Instant::ZERO,
+        }
+    }
+
+    fn peer_status(&self, link: &Link) -> Option<PeerStatus> {
+        if self.node.link_to(link.peer()) != Some(link.id()) {
+            return None;
+        }
+        let mut path = PathInfo::from(self.node.selected(link.id())?);
+        path.rtt = link.rtt().or(path.rtt);
+        Some(PeerStatus { id: link.peer(), path, sessions: link.sessions() })
+    }
+}
+
+fn prefix_of(addr: &if_addrs::IfAddr) -> u8 {
+    match addr {
+        if_addrs::IfAddr::V4(v4) => v4.prefixlen,
+        if_addrs::IfAddr::V6(v6) => v6.prefixlen,
+    }
+}
+
+/// Whether a socket bound to `bound` is reached at `ip`.
+fn covers(bound: IpAddr, ip: IpAddr) -> bool {
+    match bound {
+        IpAddr::V6(any) if any.is_unspecified() => true,
+        IpAddr::V4(any) if any.is_unspecified() => ip.is_ipv4(),
+        bound => canonical(SocketAddr::new(bound, 0)).ip() == ip,
+    }
+}

@@ -1,0 +1,30 @@
+//! Programs that reach each other directly, whatever NAT they sit behind, with no privileged node.
+//!
+//! A [`Node`] has an identity, one UDP port, and links to peers. [`Node::connect`] reaches a peer
+//! by whatever works first, through another ordinary peer if need be, and moves to the best direct
+//! path in place; [`Node::accept`] takes the conversations of an application protocol.
+//!
+//! ```no_run
+#![doc = include_str!("../examples/echo.rs")]
+//! ```
+//!
+//! The protocols are in `baran-proto`, the socket and QUIC in `baran-net`; this crate drives the
+//! former with the latter.
+
+mod config;
+mod connection;
+pub mod data;
+mod driver;
+mod node;
+mod status;
+
+pub use baran_net::mux::{RecvStream, SendStream, SessionError};
+pub use baran_proto::candidate::Mapping;
+pub use baran_proto::egress::Net;
+pub use baran_proto::id::{IdError, NodeId, SecretKey};
+pub use baran_proto::invite::{InviteError, PeerAddr};
+
+pub use self::config::{NodeBuilder, RelayLimits};
+pub use self::connection::{Acceptor, Connection, PathWatch};
+pub use self::node::{AcceptError, ConnectError, Node, NodeError};
+pub use self::status::{Event, PathInfo, PathKind, PeerStatus, RelayStatus, Status};

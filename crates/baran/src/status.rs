@@ -1,0 +1,136 @@
+//! What a node tells about itself.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use baran_proto::path::{Remote, Selected};
+
+use crate::{Mapping, NodeId, RelayLimits};
+
+/// Whether a path leads straight to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathKind {
+    /// Straight.
+    Direct,
+    /// Through another peer, which forwards what it cannot read.
+    Relayed,
+}
+
+impl PathKind {
+    /// The name in the output of commands.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Relayed => "relayed",
+        }
+    }
+}
+
+/// The path that a connection uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathInfo {
+    /// Whether it leads straight to the peer.
+    pub kind: PathKind,
+    /// The peer's address, if direct.
+    pub remote: Option<SocketAddr>,
+    /// The peer that relays, if relayed.
+    pub via: Option<NodeId>,
+    /// Round-trip time, smoothed.
+    pub rtt: Option<Duration>,
+}
+
+impl From<Selected> for PathInfo {
+    fn from(selected: Selected) -> Self {
+        let rtt = selected.rtt;
+        match selected.remote {
+            Remote::Direct(addr) => {
+                Self { kind: PathKind::Direct, remote: Some(addr), via: None, rtt }
+            }
+            Remote::Relayed { via } => Self { kind: PathKind::Relayed, remote: None, via, rtt },
+        }
+    }
+}
+
+/// Something that happened to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A peer is connected.
+    PeerUp(NodeId),
+    /// A peer is no longer connected.
+    PeerDown(NodeId),
+    /// Data to a peer flows on another path.
+    Path {
+        /// The peer.
+        peer: NodeId,
+        /// The path.
+        path: PathInfo,
+    },
+    /// Others see us at these addresses.
+    Observed(Vec<SocketAddr>),
+    /// A peer relays and signals for us, or stopped to.
+    Home {
+        /// The peer.
+        peer: NodeId,
+        /// Whether it does.
+        held: bool,
+    },
+    /// We relay and signal for a peer, or stopped to.
+    Serving {
+        /// The peer.
+        peer: NodeId,
+        /// Whether we do.
+        granted: bool,
+    },
+    /// A peer is wanted, and nobody that we know could be asked for it.
+    Unreachable(NodeId),
+}
+
+/// A node at one moment.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Who it is.
+    pub id: NodeId,
+    /// Its network.
+    pub network: String,
+    /// Its own addresses, as its interfaces have them.
+    pub addresses: Vec<SocketAddr>,
+    /// Its addresses as others see them, those with most voices first.
+    pub observed: Vec<SocketAddr>,
+    /// How its NAT maps it.
+    pub mapping: Mapping,
+    /// What it relays for others.
+    pub relay: RelayStatus,
+    /// The peers that relay and signal for it.
+    pub homes: Vec<NodeId>,
+    /// The peers that it is connected to.
+    pub peers: Vec<PeerStatus>,
+    /// Time since its start.
+    pub uptime: Duration,
+}
+
+/// What a node relays for others.
+#[derive(Debug, Clone)]
+pub struct RelayStatus {
+    /// The owner's limits.
+    pub limits: RelayLimits,
+    /// Peers that may be reached through it.
+    pub reservations: Vec<NodeId>,
+    /// Pairs of peers that it forwards for, the one that asked first.
+    pub channels: Vec<(NodeId, NodeId)>,
+    /// Bytes forwarded since its start.
+    pub bytes: u64,
+    /// Bytes forwarded of those that the owner allows a day.
+    pub bytes_today: u64,
+}
+
+/// A peer that a node is connected to.
+#[derive(Debug, Clone)]
+pub struct PeerStatus {
+    /// Who.
+    pub id: NodeId,
+    /// How.
+    pub path: PathInfo,
+    /// Conversations that are open.
+    pub sessions: usize,
+}

@@ -1,0 +1,406 @@
+//! A link: one authenticated QUIC connection, its control stream, sessions and paths.
+//!
+//! Its tasks end with the connection: one reads the control stream, one writes it, one watches
+//! paths, streams and datagrams, one drains streams. What the node must know goes to one bounded
+//! channel; the link waits when that is full, and so, in turn, does the peer.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use baran_proto::frame::Channel;
+use baran_proto::id::NodeId;
+use baran_proto::node::{LinkId, RemoteAddr};
+use baran_proto::path::{PathId, Sample, Selected, Side};
+use baran_proto::wire::mux::{HEAD_LEN_MAX, head_len, parse_head};
+use baran_proto::wire::{DecodeError, LENGTH_LEN, MESSAGE_LEN_MAX, Message, NodeMessage};
+use noq::{PathEvent, PathStatus};
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use crate::mux::{Mux, Session, SessionError};
+use crate::socket::SocketControl;
+
+/// Longest wait for the number of a session at the head of a stream.
+const HEADER_MAX: Duration = Duration::from_secs(10);
+
+/// Codes with which a connection is closed.
+pub mod link_code {
+    /// The node shuts down.
+    pub const SHUTDOWN: u32 = 0;
+    /// Another connection between the two nodes is preferred.
+    pub const DUPLICATE: u32 = 1;
+    /// The peer broke the protocol.
+    pub const VIOLATION: u32 = 2;
+    /// Nobody wants the connection (any more).
+    pub const UNWANTED: u32 = 3;
+}
+
+/// What a link tells the node.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// The peer said something.
+    Message(NodeMessage),
+    /// A further path is validated.
+    PathOpened(PathId, RemoteAddr),
+    /// A path is gone.
+    PathClosed(PathId),
+    /// The peer sees us at this address, on a direct path.
+    Observed(SocketAddr),
+    /// The peer named more of its addresses.
+    PeerCandidates,
+    /// The connection is gone.
+    Down(String),
+}
+
+/// Where links report to.
+pub type LinkEvents = mpsc::Sender<(LinkId, LinkEvent)>;
+
+/// A link. Cheap to clone; the connection lives until it is closed or lost.
+#[derive(Debug, Clone)]
+pub struct Link {
+    id: LinkId,
+    mux: Arc<Mux>,
+    control: SocketControl,
+}
+
+impl Link {
+    pub(crate) fn new(id: LinkId, mux: Arc<Mux>, control: SocketControl) -> Self {
+        Self { id, mux, control }
+    }
+
+    /// Starts the tasks of a connection that just came up. Returns where its first path leads, or
+    /// `None` if that path is gone already.
+    pub(crate) fn start(&self, side: Side, events: LinkEvents) -> Option<RemoteAddr> {
+        let path_events = self.mux.conn.path_events();
+        let updates = self.mux.conn.nat_traversal_updates();
+        let first = self.remote_of(noq::PathId::ZERO)?;
+        let link = self.clone();
+        tokio::spawn(async move {
+            let reason = tokio::select! {
+                reason = link.run_messages(side, &events) => reason,
+                reason = link.run_watch(path_events, updates, &events) => reason,
+                () = link.mux.run_drain() => String::new(),
+                reason = link.mux.conn.closed() => reason.to_string(),
+            };
+            if link.mux.conn.close_reason().is_none() {
+                debug!(peer = %link.peer().short(), reason, "closing a link");
+                link.close(link_code::VIOLATION, &reason);
+            }
+            link.mux.lost(&reason);
+            drop(events.send((link.id, LinkEvent::Down(reason))).await);
+        });
+        Some(first)
+    }
+
+    /// The link's number.
+    #[must_use]
+    pub fn id(&self) -> LinkId {
+        self.id
+    }
+
+    /// Who it leads to.
+    #[must_use]
+    pub fn peer(&self) -> NodeId {
+        self.mux.peer
+    }
+
+    /// How many sessions are open on it.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.mux.sessions()
+    }
+
+    /// Round-trip time of the path in use, smoothed.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        self.mux.rtt()
+    }
+
+    /// Tells those who watch which path is in use.
+    pub fn set_selected(&self, selected: Selected) {
+        self.mux.selected.send_replace(Some(selected));
+    }
+
+    /// The local address of a path, if the system tells it.
+    #[must_use]
+    pub fn local_ip(&self, path: PathId) -> Option<IpAddr> {
+        self.path(path)?.local_ip().ok()?
+    }
+
+    /// Sends a message to the peer's node.
+    pub fn send(&self, message: NodeMessage) {
+        self.mux.outbox.push(Message::Node(message));
+    }
+
+    /// Opens a session of an application protocol.
+    ///
+    /// # Errors
+    ///
+    /// If the link is lost or has too many sessions.
+    pub fn open(&self, protocol: &str) -> Result<Session, SessionError> {
+        self.mux.open(protocol)
+    }
+
+    /// Closes the connection at once. What streams have not delivered may be lost: sessions are
+    /// closed first by whoever cares.
+    pub fn close(&self, code: u32, reason: &str) {
+        self.mux.conn.close(code.into(), reason.as_bytes());
+    }
+
+    fn path(&self, path: PathId) -> Option<noq::Path> {
+        self.mux.conn.path(path.0.into())
+    }
+
+    /// Lets data flow on a path, or only when no such path is left.
+    pub fn set_available(&self, path: PathId, available: bool) {
+        let status = if available { PathStatus::Available } else { PathStatus::Backup };
+        if let Some(path) = self.path(path) {
+            drop(path.set_status(status));
+        }
+    }
+
+    /// Closes a path.
+    pub fn close_path(&self, path: PathId) {
+        if let Some(path) = self.path(path)
+            && let Err(error) = path.close()
+        {
+            debug!(peer = %self.peer().short(), %error, "path not closed");
+        }
+    }
+
+    /// Makes a path transmit something that must be answered.
+    pub fn ping(&self, path: PathId) {
+        if let Some(path) = self.path(path) {
+            drop(path.ping());
+        }
+    }
+
+    /// The counters of the given paths.
+    #[must_use]
+    pub fn sample(&self, paths: &[PathId]) -> Vec<Sample> {
+        paths
+            .iter()
+            .filter_map(|path| {
+                let stats = self.mux.conn.path_stats(path.0.into())?;
+                Some(Sample {
+                    path: *path,
+                    tx: stats.udp_tx.datagrams,
+                    rx: stats.udp_rx.datagrams,
+                    rtt: stats.rtt,
+                })
+            })
+            .collect()
+    }
+
+    /// Tells the peer, now or with the next round of punching, that we may be reached here.
+    pub fn add_candidate(&self, addr: SocketAddr) {
+        if let Err(error) = self.mux.conn.add_nat_traversal_address(addr) {
+            debug!(peer = %self.peer().short(), %error, "candidate not added");
+        }
+    }
+
+    /// Takes that back.
+    pub fn remove_candidate(&self, addr: SocketAddr) {
+        drop(self.mux.conn.remove_nat_traversal_address(addr));
+    }
+
+    /// Probes all pairs of candidates.
+    pub fn start_round(&self) {
+        match self.mux.conn.initiate_nat_traversal_round() {
+            Ok(addrs) => debug!(peer = %self.peer().short(), ?addrs, "punching"),
+            Err(error) => debug!(peer = %self.peer().short(), %error, "no round of punching"),
+        }
+    }
+
+    /// Opens a path over a channel of a relay. Its coming up is reported as an event.
+    ///
+    /// # Errors
+    ///
+    /// If the path could not be opened.
+    pub async fn open_relayed(&self, relay: SocketAddr, channel: Channel) -> Result<(), String> {
+        let mapped = self.control.add_relayed(relay, channel);
+        let opening = self.mux.conn.open_path(mapped, PathStatus::Backup);
+        match opening.await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.control.remove_relayed(mapped);
+                Err(error.to_string())
+            }
+        }
+    }
+
+    fn remote_of(&self, path: noq::PathId) -> Option<RemoteAddr> {
+        let addr = self.mux.conn.path(path)?.remote_address().ok()?;
+        if !self.control.is_mapped(addr) {
+            return Some(RemoteAddr::Direct(addr));
+        }
+        let (relay, channel) = self.control.lookup_relayed(addr)?;
+        Some(RemoteAddr::Relayed { relay, channel })
+    }
+
+    /// Opens or awaits the control stream, which is the first of all, then serves it and the
+    /// others.
+    async fn run_messages(&self, side: Side, events: &LinkEvents) -> String {
+        let conn = &self.mux.conn;
+        let streams = match side {
+            Side::Client => conn.open_bi().await,
+            Side::Server => conn.accept_bi().await,
+        };
+        let (send, recv) = match streams {
+            Ok(streams) => streams,
+            Err(error) => return error.to_string(),
+        };
+        drop(send.set_priority(1));
+        tokio::select! {
+            reason = self.write_control(send) => reason,
+            reason = self.read_control(recv, events) => reason,
+            reason = self.run_streams() => reason,
+        }
+    }
+
+    async fn write_control(&self, mut send: noq::SendStream) -> String {
+        loop {
+            let Some(bytes) = self.mux.outbox.take().await else {
+                return "the peer does not read its control stream".into();
+            };
+            if let Err(error) = send.write_all(&bytes).await {
+                return error.to_string();
+            }
+        }
+    }
+
+    async fn read_control(&self, mut recv: noq::RecvStream, events: &LinkEvents) -> String {
+        let mut body = Vec::new();
+        loop {
+            let mut length = [0; LENGTH_LEN];
+            if let Err(error) = recv.read_exact(&mut length).await {
+                return error.to_string();
+            }
+            let length = usize::from(u16::from_be_bytes(length));
+            if length > MESSAGE_LEN_MAX {
+                return "a control message is too long".into();
+            }
+            body.resize(length, 0);
+            if let Err(error) = recv.read_exact(&mut body).await {
+                return error.to_string();
+            }
+            let handled = match Message::decode(&body) {
+                Ok(Message::Mux(message)) => self.mux.handle_message(message),
+                Ok(Message::Node(message)) => {
+                    let event = (self.id, LinkEvent::Message(message));
+                    events.send(event).await.map_err(|_| "the node is gone".into())
+                }
+                Err(DecodeError::UnknownType(_)) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(reason) = handled {
+                return reason;
+            }
+        }
+    }
+
+    /// Turns what happens to paths into events.
+    async fn run_watch(
+        &self,
+        mut paths: noq::PathEvents,
+        mut updates: noq::NatTraversalUpdates,
+        events: &LinkEvents,
+    ) -> String {
+        let mut observed = None;
+        if !self.is_relayed(noq::PathId::ZERO) {
+            observed = self.mux.conn.observed_external_addr().get();
+        }
+        let mut pending = observed.map(LinkEvent::Observed);
+        loop {
+            if let Some(event) = pending.take()
+                && events.send((self.id, event)).await.is_err()
+            {
+                return "the node is gone".into();
+            }
+            tokio::select! {
+                event = next(&mut paths) => match event {
+                    Some(Ok(event)) => pending = self.path_event(event),
+                    Some(Err(lagged)) => debug!(%lagged, "path events lost"),
+                    None => std::future::pending().await,
+                },
+                update = next(&mut updates) => match update {
+                    Some(_) => pending = Some(LinkEvent::PeerCandidates),
+                    None => std::future::pending().await,
+                },
+            }
+        }
+    }
+
+    fn is_relayed(&self, path: noq::PathId) -> bool {
+        !matches!(self.remote_of(path), Some(RemoteAddr::Direct(_)))
+    }
+
+    fn path_event(&self, event: PathEvent) -> Option<LinkEvent> {
+        match event {
+            PathEvent::Established { id, .. } => {
+                Some(LinkEvent::PathOpened(number(id), self.remote_of(id)?))
+            }
+            PathEvent::Abandoned { id, reason, .. } => {
+                debug!(peer = %self.peer().short(), ?id, ?reason, "path gone");
+                Some(LinkEvent::PathClosed(number(id)))
+            }
+            // Over a relayed path the peer sees an address that exists only inside it.
+            PathEvent::ObservedAddr { id, addr, .. } if !self.is_relayed(id) => {
+                Some(LinkEvent::Observed(addr))
+            }
+            _ => None,
+        }
+    }
+
+    /// Hands streams and datagrams of the peer to their sessions.
+    async fn run_streams(&self) -> String {
+        let conn = &self.mux.conn;
+        let mut heads = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                streams = conn.accept_bi() => match streams {
+                    Ok((send, mut recv)) => {
+                        heads.spawn(async move {
+                            let head = tokio::time::timeout(HEADER_MAX, read_head(&mut recv));
+                            head.await.ok().flatten().map(|id| (id, send, recv))
+                        });
+                    }
+                    Err(error) => return error.to_string(),
+                },
+                Some(head) = heads.join_next() => {
+                    if let Ok(Some((id, send, recv))) = head {
+                        self.mux.incoming(id, send, recv);
+                    }
+                }
+                datagram = conn.read_datagram() => match datagram {
+                    Ok(datagram) => {
+                        if let Some((id, header)) = parse_head(&datagram) {
+                            self.mux.datagram(id, datagram.slice(header..));
+                        }
+                    }
+                    Err(error) => return error.to_string(),
+                },
+            }
+        }
+    }
+}
+
+async fn next<S: tokio_stream::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
+}
+
+/// Reads a session's number at the head of a stream.
+async fn read_head(recv: &mut noq::RecvStream) -> Option<u32> {
+    let mut bytes = [0; HEAD_LEN_MAX];
+    recv.read_exact(&mut bytes[..1]).await.ok()?;
+    let len = head_len(bytes[0]);
+    recv.read_exact(&mut bytes[1..len]).await.ok()?;
+    parse_head(&bytes[..len]).map(|(session, _)| session)
+}
+
+/// The number of a QUIC path. `noq` 1.4.0 shows it only as text.
+fn number(path: noq::PathId) -> PathId {
+    PathId(path.to_string().parse().unwrap_or(u32::MAX))
+}

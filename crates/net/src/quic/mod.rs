@@ -1,0 +1,65 @@
+//! How `noq` is set up: raw public keys, transport parameters, limits on handshakes.
+
+pub(crate) mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use noq::{IdleTimeout, TransportConfig, VarInt};
+
+/// Paths of one connection that may be open at a time: three direct ones, two relayed, and room
+/// for those that are being replaced.
+const PATHS_MAX: u32 = 8;
+
+/// Bytes that a peer may have in flight to us on a new connection. Raised from the node's budget.
+pub(crate) const WINDOW: u32 = 128 * 1024;
+
+/// Streams that a peer may open, beside the control stream.
+pub(crate) const STREAMS: u32 = 16;
+
+/// Time without any packet after which a path, and with the last path the connection, is lost.
+/// The path manager closes a silent path much earlier if there is another.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// Pause after which an idle path is kept alive: three losses in a row do not end it, and NATs
+/// keep a UDP mapping for 30 s at the least (RFC 4787 REQ-5 asks for 120).
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// The round trip assumed before one is measured. A third of RFC 9002's, so that a lost first
+/// packet costs 300 ms, and probes of hole punching, which `noq` spaces by a tenth of it, follow
+/// each other in 10 ms.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// Transport parameters of every connection.
+pub(crate) fn transport() -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    let idle = IdleTimeout::try_from(IDLE).expect("fifteen seconds fit");
+    config
+        .max_concurrent_bidi_streams((STREAMS + 1).into())
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .receive_window(WINDOW.into())
+        // The multiplexer drains every stream at once; its credit bounds each stream, the window
+        // of the connection all of them.
+        .stream_receive_window(VarInt::from_u32(64 * 1024 * 1024))
+        .send_window(4 * 1024 * 1024)
+        .datagram_receive_buffer_size(Some(64 * 1024))
+        .datagram_send_buffer_size(256 * 1024)
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(None)
+        .default_path_max_idle_timeout(Some(IDLE))
+        .default_path_keep_alive_interval(Some(KEEP_ALIVE))
+        .initial_rtt(INITIAL_RTT)
+        .max_concurrent_multipath_paths(PATHS_MAX)
+        .max_remote_nat_traversal_addresses(8)
+        .send_observed_address_reports(true)
+        .receive_observed_address_reports(true);
+    Arc::new(config)
+}
+
+/// Settings of the endpoint. The QUIC bit is never greased: the first byte of a datagram tells
+/// QUIC from relayed frames and STUN.
+pub(crate) fn endpoint() -> noq::EndpointConfig {
+    let mut config = noq::EndpointConfig::default();
+    config.grease_quic_bit(false);
+    config
+}

@@ -1,0 +1,302 @@
+//! The sending half: one [`Sender`] per connection, and one for the endpoint.
+//!
+//! A sender remembers where its last packet went. As long as nothing changed in trust, mappings
+//! and pins (one counter tells), the next packet to the same destination takes no lock and no
+//! look-up: a bulk transfer costs what it costs on a bare socket. Destinations that proved
+//! nothing are never remembered: the gate counts every packet to them.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use baran_proto::egress::canonical;
+use baran_proto::frame::{self, Channel, HEADER_LEN};
+use noq::UdpSender;
+use noq_udp::Transmit;
+
+use super::{Shared, lock};
+
+type Writable = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
+
+/// Sends for one task.
+pub(super) struct Sender {
+    shared: Arc<Shared>,
+    last: Option<Last>,
+    /// Frames under construction.
+    scratch: Vec<u8>,
+    /// The socket whose buffer was full, and its becoming writable.
+    blocked: Option<(usize, Writable)>,
+}
+
+/// The route of the last packet, and all that it was decided upon.
+#[derive(Clone, Copy)]
+struct Last {
+    generation: u64,
+    destination: SocketAddr,
+    src_ip: Option<IpAddr>,
+    route: Route,
+}
+
+/// How a packet leaves.
+#[derive(Clone, Copy)]
+struct Route {
+    /// Index of the socket.
+    socket: usize,
+    /// Destination, in the form that the socket takes.
+    to: SocketAddr,
+    src_ip: Option<IpAddr>,
+    /// The channel, if `to` is a relay.
+    channel: Option<Channel>,
+    /// Whether the destination is trusted; others are asked of the gate each time.
+    trusted: bool,
+}
+
+impl Sender {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, last: None, scratch: Vec::new(), blocked: None }
+    }
+
+    /// The way of `transmit`, or `None` if it may not or cannot leave.
+    fn route(&mut self, transmit: &Transmit<'_>) -> Option<Route> {
+        let generation = self.shared.generation();
+        let Transmit { destination, src_ip, .. } = *transmit;
+        if let Some(last) = &self.last
+            && last.generation == generation
+            && last.destination == destination
+            && last.src_ip == src_ip
+        {
+            return Some(last.route);
+        }
+        let route = if self.shared.prefix.contains(destination.ip()) {
+            self.relayed(transmit)?
+        } else {
+            self.direct(transmit)?
+        };
+        if route.trusted {
+            self.last = Some(Last { generation, destination, src_ip, route });
+        }
+        Some(route)
+    }
+
+    fn relayed(&self, transmit: &Transmit<'_>) -> Option<Route> {
+        let shared = &self.shared;
+        let mapping = lock(&shared.mappings).lookup(transmit.destination);
+        let Some((relay, channel)) = mapping else {
+            shared.counters.send_unmapped.add(datagrams(transmit));
+            return None;
+        };
+        let Some((socket, src_ip)) = shared.route(relay.ip(), shared.pinned(relay)) else {
+            shared.counters.send_unroutable.add(datagrams(transmit));
+            return None;
+        };
+        let to = shared.bound[socket].destination(relay);
+        Some(Route { socket, to, src_ip, channel: Some(channel), trusted: true })
+    }
+
+    fn direct(&self, transmit: &Transmit<'_>) -> Option<Route> {
+        let shared = &self.shared;
+        let (to, datagrams) = (canonical(transmit.destination), datagrams(transmit));
+        let Some((socket, src_ip)) = shared.route(to.ip(), transmit.src_ip) else {
+            shared.counters.send_unroutable.add(datagrams);
+            return None;
+        };
+        let trusted = {
+            let mut gate = lock(&shared.gate);
+            let trusted = gate.is_trusted(to);
+            let len = transmit.contents.len();
+            if !trusted && gate.check(shared.now(), to, len, datagrams).is_err() {
+                shared.counters.send_denied.add(datagrams);
+                return None;
+            }
+            trusted
+        };
+        let to = shared.bound[socket].destination(to);
+        Some(Route { socket, to, src_ip, channel: None, trusted })
+    }
+
+    /// Sends at once. An error of kind `WouldBlock` means that nothing left.
+    fn try_send(&mut self, route: &Route, transmit: &Transmit<'_>) -> io::Result<()> {
+        let bound = &self.shared.bound[route.socket];
+        let out = Transmit { destination: route.to, src_ip: route.src_ip, ..transmit.clone() };
+        let Some(channel) = route.channel else {
+            return bound.try_send(&bound.own, &out);
+        };
+        let stride = stride(transmit);
+        write_frames(&mut self.scratch, transmit.contents, stride, channel);
+        let out = Transmit { contents: &self.scratch, segment_size: None, ..out };
+        let stride = stride + HEADER_LEN;
+        let (sent, result) = match bound.send_run(&bound.own, &out, stride) {
+            Ok(()) => (out.contents.len(), Ok(())),
+            Err((0, e)) => (0, Err(e)),
+            Err((sent, e)) => {
+                // The first part of the burst left, so it must not be sent again.
+                let rest = (out.contents.len() - sent).div_ceil(stride);
+                let counters = &self.shared.counters;
+                let is_full = e.kind() == io::ErrorKind::WouldBlock;
+                if is_full { &counters.send_dropped } else { &counters.send_errors }.add(rest);
+                (sent, Ok(()))
+            }
+        };
+        self.shared.counters.frames_sent.add(sent.div_ceil(stride));
+        result
+    }
+}
+
+impl UdpSender for Sender {
+    fn poll_send(
+        self: Pin<&mut Self>,
+        transmit: &Transmit<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let Some(route) = this.route(transmit) else { return Poll::Ready(Ok(())) };
+        loop {
+            if let Some((socket, writable)) = &mut this.blocked
+                && *socket == route.socket
+            {
+                match writable.as_mut().poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(result) => {
+                        this.blocked = None;
+                        if result.is_err() {
+                            // The runtime shuts down: this packet is lost like any other.
+                            this.shared.counters.send_errors.add(datagrams(transmit));
+                            return Poll::Ready(Ok(()));
+                        }
+                    }
+                }
+            }
+            match this.try_send(&route, transmit) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if route.trusted {
+                        let (shared, socket) = (Arc::clone(&this.shared), route.socket);
+                        let writable =
+                            Box::pin(async move { shared.bound[socket].io().writable().await });
+                        this.blocked = Some((socket, writable));
+                        continue;
+                    }
+                    // Waiting would have the gate count it twice.
+                    this.shared.counters.send_dropped.add(datagrams(transmit));
+                }
+                Err(_) => this.shared.counters.send_errors.add(datagrams(transmit)),
+            }
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    fn max_transmit_segments(&self) -> NonZeroUsize {
+        let segments = |bound: &super::Bound| bound.own.state().max_gso_segments();
+        self.shared.bound.iter().map(segments).min().unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("last", &self.last.map(|last| last.destination))
+            .field("blocked", &self.blocked.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Size of all datagrams of `transmit` but the last.
+fn stride(transmit: &Transmit<'_>) -> usize {
+    transmit.segment_size.unwrap_or(transmit.contents.len()).max(1)
+}
+
+fn datagrams(transmit: &Transmit<'_>) -> usize {
+    transmit.contents.len().div_ceil(stride(transmit))
+}
+
+fn write_frames(frames: &mut Vec<u8>, contents: &[u8], stride: usize, channel: Channel) {
+    let mut header = [0; HEADER_LEN];
+    frame::write_header(&mut header, channel);
+    frames.clear();
+    frames.reserve(contents.len() + contents.len().div_ceil(stride) * HEADER_LEN);
+    for datagram in contents.chunks(stride) {
+        frames.extend_from_slice(&header);
+        frames.extend_from_slice(datagram);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::testing::bind;
+
+    fn sender(binds: &[&str]) -> (Sender, crate::socket::SocketControl) {
+        let (socket, control) = bind(binds);
+        (Sender::new(Arc::clone(&socket.shared)), control)
+    }
+
+    fn transmit(to: &str, contents: &'static [u8]) -> Transmit<'static> {
+        let destination = crate::socket::to_ipv6(to.parse().unwrap());
+        Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None }
+    }
+
+    #[tokio::test]
+    async fn trust_taken_back_is_felt_by_a_sender_that_remembers() {
+        let (mut sender, control) = sender(&["127.0.0.1:0"]);
+        let packet = transmit("10.0.0.1:4433", &[0x40; 50]);
+        assert!(sender.route(&packet).is_none());
+        assert!(control.trust("10.0.0.1:4433".parse().unwrap()));
+        assert!(sender.route(&packet).is_some_and(|route| route.trusted));
+        assert!(sender.last.is_some_and(|last| last.destination == packet.destination));
+        control.untrust("10.0.0.1:4433".parse().unwrap());
+        assert!(sender.route(&packet).is_none());
+        assert_eq!(control.stats().send_denied, 2);
+    }
+
+    #[tokio::test]
+    async fn unproved_destinations_are_counted_each_time() {
+        let (mut sender, control) = sender(&["127.0.0.1:0"]);
+        let packet = transmit("11.22.33.44:4433", &[0x40; 50]);
+        assert_eq!((0..20).filter(|_| sender.route(&packet).is_some()).count(), 9);
+        assert_eq!(control.stats().send_denied, 11);
+    }
+
+    #[tokio::test]
+    async fn a_removed_mapping_is_felt_by_a_sender_that_remembers() {
+        let (mut sender, control) = sender(&["127.0.0.1:0"]);
+        let mapped = control.add_relayed("127.0.0.9:9".parse().unwrap(), Channel(3));
+        let packet = transmit(&mapped.to_string(), &[0x40; 50]);
+        let route = sender.route(&packet).unwrap();
+        assert_eq!((route.to, route.channel), ("127.0.0.9:9".parse().unwrap(), Some(Channel(3))));
+        control.remove_relayed(mapped);
+        assert!(sender.route(&packet).is_none());
+        assert_eq!(control.stats().send_unmapped, 1);
+    }
+
+    #[tokio::test]
+    async fn family_and_source_choose_the_socket() {
+        let (mut sender, control) = sender(&["127.0.0.1:0", "127.0.0.2:0", "[::1]:0"]);
+        for addr in ["127.0.0.9:9", "[::9]:9"] {
+            assert!(control.trust(addr.parse().unwrap()));
+        }
+        let mut packet = transmit("127.0.0.9:9", &[0x40; 50]);
+        assert_eq!(sender.route(&packet).map(|r| r.socket), Some(0));
+        packet.src_ip = Some("::ffff:127.0.0.2".parse().unwrap());
+        let route = sender.route(&packet).unwrap();
+        assert_eq!((route.socket, route.src_ip, route.to.is_ipv4()), (1, None, true));
+        assert_eq!(sender.route(&transmit("[::9]:9", &[])).map(|r| r.socket), Some(2));
+
+        let relay = "127.0.0.9:9".parse().unwrap();
+        let relayed = transmit(&control.add_relayed(relay, Channel(1)).to_string(), &[0x40]);
+        assert_eq!(sender.route(&relayed).map(|r| r.socket), Some(0));
+        control.pin_source(relay, Some("127.0.0.2".parse().unwrap()));
+        assert_eq!(sender.route(&relayed).map(|r| r.socket), Some(1));
+    }
+
+    #[tokio::test]
+    async fn without_the_family_nothing_leaves() {
+        let (mut sender, control) = sender(&["127.0.0.1:0"]);
+        assert!(sender.route(&transmit("[2001:4860::1]:4433", &[0x40])).is_none());
+        assert_eq!(control.stats().send_unroutable, 1);
+    }
+}

@@ -1,0 +1,295 @@
+//! What goes into a node and comes out of it.
+
+use core::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+
+pub use crate::candidate::HostAddr;
+use crate::forward::{ChannelPair, Endpoint, OpenError};
+use crate::frame::Channel;
+use crate::id::NodeId;
+use crate::invite::PeerAddr;
+use crate::path;
+pub use crate::path::{PathId, Sample, Selected, Side};
+use crate::wire::NodeMessage;
+
+/// A QUIC connection, numbered by the driver in the order of their coming up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+/// An attempt to connect, numbered by the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DialId(pub u64);
+
+/// Limits and the owner's wishes.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Whether to relay and signal for others.
+    pub relays: bool,
+    /// Bytes a second that we relay for everybody together, as told to those who ask.
+    pub relay_rate_bytes_per_s: u64,
+    /// Reservations granted at most.
+    pub reservations_max: usize,
+    /// Channels that one peer may have opened at a time.
+    pub channels_per_peer_max: usize,
+    /// How long a reservation or a channel lasts unless renewed.
+    pub relay_ttl: Duration,
+    /// Homes that we reserve at, at most [`HOMES_MAX`](crate::wire::node::HOMES_MAX).
+    pub homes: usize,
+    /// Peers remembered as wanted at a time.
+    pub peers_max: usize,
+    /// Peers asked at a time to signal for one that is wanted.
+    pub signallers_max: usize,
+    /// First and longest pause between attempts to reach a peer that is to be kept.
+    pub retry: (Duration, Duration),
+    /// Of each link's path manager.
+    pub path: path::Config,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            relays: true,
+            relay_rate_bytes_per_s: 0,
+            reservations_max: 256,
+            channels_per_peer_max: 32,
+            relay_ttl: Duration::from_secs(120),
+            homes: 3,
+            peers_max: 4096,
+            signallers_max: 8,
+            retry: (Duration::from_secs(1), Duration::from_secs(60)),
+            path: path::Config::default(),
+        }
+    }
+}
+
+/// Where a path leads, in addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RemoteAddr {
+    /// Straight to this address.
+    Direct(SocketAddr),
+    /// In frames to a relay.
+    Relayed {
+        /// The relay's address.
+        relay: SocketAddr,
+        /// The channel on frames to it.
+        channel: Channel,
+    },
+}
+
+/// What can happen to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The owner wants a link to this peer; with `keep` for good, else until one stands or
+    /// [`Input::Unwant`].
+    Want {
+        /// Who, and where it may be.
+        peer: PeerAddr,
+        /// Whether to come back whenever the link is lost.
+        keep: bool,
+    },
+    /// The owner has given up on this peer, wanted once or for good. A link that stands stays.
+    Unwant(NodeId),
+    /// The addresses of our interfaces, and the ports of our socket.
+    HostAddrs {
+        /// All of them, loopback left out.
+        addrs: Vec<HostAddr>,
+        /// At least one.
+        ports: Vec<u16>,
+    },
+    /// An [`Output::Dial`] came to nothing.
+    DialFailed(DialId),
+    /// A connection is authenticated.
+    LinkUp {
+        /// Its number, higher than any before.
+        link: LinkId,
+        /// Who it leads to, as TLS proved.
+        peer: NodeId,
+        /// Our side of it.
+        side: Side,
+        /// Its first path.
+        path: PathId,
+        /// Where that leads.
+        remote: RemoteAddr,
+        /// The attempt that it came from, if we dialled.
+        dial: Option<DialId>,
+    },
+    /// A connection is gone.
+    LinkDown(LinkId),
+    /// The peer of a link said something.
+    Message {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        message: NodeMessage,
+    },
+    /// A further path of a link is validated.
+    PathOpened {
+        /// Which link.
+        link: LinkId,
+        /// Which path.
+        path: PathId,
+        /// Where it leads.
+        remote: RemoteAddr,
+    },
+    /// A path of a link is gone.
+    PathClosed {
+        /// Which link.
+        link: LinkId,
+        /// Which path.
+        path: PathId,
+    },
+    /// The counters of a link's paths, as [`path::Output::Sample`] asked.
+    Samples {
+        /// Which link.
+        link: LinkId,
+        /// One for each path.
+        samples: Vec<Sample>,
+    },
+    /// The peer of a link sees us at an address, on a direct path.
+    Observed {
+        /// Which link.
+        link: LinkId,
+        /// Where.
+        addr: SocketAddr,
+    },
+    /// The peer of a link named more of its addresses.
+    PeerCandidates(LinkId),
+    /// The forwarder's answer to [`ForwardAction::Open`].
+    ChannelOpened {
+        /// As in the request.
+        token: u64,
+        /// The numbers of the channel's two ends.
+        result: Result<ChannelPair, OpenError>,
+    },
+    /// The forwarder let go of channels that nobody renewed.
+    ChannelsExpired(Vec<Channel>),
+    /// An [`Output::OpenRelayed`] came to nothing.
+    RelayPathFailed(LinkId),
+}
+
+/// What a node wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Connect to a peer; report [`Input::LinkUp`] or [`Input::DialFailed`].
+    Dial {
+        /// Named in the report.
+        dial: DialId,
+        /// Whose key must be proved.
+        peer: NodeId,
+        /// Where.
+        to: RemoteAddr,
+    },
+    /// Stop an attempt; nothing is reported.
+    CancelDial(DialId),
+    /// Send a message.
+    Send {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        message: NodeMessage,
+    },
+    /// Do something with a link's paths.
+    Path {
+        /// Which link.
+        link: LinkId,
+        /// What: neither [`path::Output::WantRelay`] nor [`path::Output::Selected`].
+        action: path::Output,
+    },
+    /// Open a relayed path on a link; report [`Input::PathOpened`] or [`Input::RelayPathFailed`].
+    OpenRelayed {
+        /// Which link.
+        link: LinkId,
+        /// The relay's address.
+        relay: SocketAddr,
+        /// The channel on frames to it.
+        channel: Channel,
+    },
+    /// This link is not preferred (any more): close it when it is idle.
+    Retire(LinkId),
+    /// Accept frames of unknown channels from this address, or stop to.
+    InboundRelay(SocketAddr, bool),
+    /// For the forwarder.
+    Forward(ForwardAction),
+    /// For the egress gate.
+    Gate(GateAction),
+    /// For the owner.
+    Event(Event),
+}
+
+/// For the forwarder of relayed frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForwardAction {
+    /// Open a channel between two peers; report [`Input::ChannelOpened`].
+    Open {
+        /// Named in the report.
+        token: u64,
+        /// Who asked.
+        a: Endpoint,
+        /// Whom it asked for.
+        b: Endpoint,
+        /// How long it lasts unless extended.
+        ttl: Duration,
+    },
+    /// Let a channel last this long from this moment.
+    Extend(Channel, Duration),
+    /// Close all channels of a peer.
+    ClosePeer(NodeId),
+    /// A peer's frames come from another address.
+    Rebind(NodeId, SocketAddr),
+}
+
+/// For the egress gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GateAction {
+    /// This address has proved itself, or our owner or a dial names it.
+    Trust(SocketAddr),
+    /// Takes one [`GateAction::Trust`] back.
+    Untrust(SocketAddr),
+    /// A neighbour behind our NAT is about to be punched: private addresses of our own networks
+    /// may be probed for so long.
+    Pair(Duration),
+    /// The networks of our interfaces.
+    LocalNets(Vec<(IpAddr, u8)>),
+}
+
+/// What the owner may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A link to a peer stands.
+    PeerUp {
+        /// The link.
+        link: LinkId,
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The last link to a peer is gone.
+    PeerDown(NodeId),
+    /// Data of a link flows on another path.
+    Path {
+        /// The link.
+        link: LinkId,
+        /// Its peer.
+        peer: NodeId,
+        /// The path.
+        selected: Selected,
+    },
+    /// Others see us differently.
+    Observed,
+    /// A peer is (or is no longer) our home: it relays and signals for us.
+    Home {
+        /// The peer.
+        peer: NodeId,
+        /// Whether it is.
+        held: bool,
+    },
+    /// We relay and signal for a peer, or stop to.
+    Serving {
+        /// The peer.
+        peer: NodeId,
+        /// Whether we do.
+        granted: bool,
+    },
+    /// Nobody can be asked for a wanted peer, or all who were asked refused and all dials came to
+    /// nothing. Said at most once for each attempt; attempts go on until [`Input::Unwant`].
+    Unreachable(NodeId),
+}

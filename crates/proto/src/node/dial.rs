@@ -1,0 +1,350 @@
+//! Reaching a peer that is wanted: at its addresses, and through whoever may signal for it.
+//!
+//! Everything that might work starts at once, and the first link that stands wins (RFC 8305's
+//! happy eyeballs without its pauses: a dial that comes to nothing costs a packet or two). A peer
+//! that is to be kept is tried again and again with growing, jittered pauses; one that is wanted
+//! once is tried again until the owner gives up.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::home::{PeerHome, Usage};
+use super::{DialId, Event, GateAction, LinkId, Node, Output, RemoteAddr, Timer, backoff};
+use crate::egress::canonical;
+use crate::id::NodeId;
+use crate::invite::{ADDRS_MAX, PeerAddr};
+use crate::time::Instant;
+use crate::wire::NodeMessage;
+use crate::wire::node::{HOMES_MAX, Home, RelayOpen};
+
+/// Least pause between attempts, whatever is configured: a timer must not be due for ever.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(200);
+
+/// A peer that is wanted, or was.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    /// Where the owner says it is, the latest word first.
+    addrs: Vec<SocketAddr>,
+    /// Where other peers say it is: dialled within the gate's budget for strangers.
+    claimed_addrs: Vec<SocketAddr>,
+    /// Its homes, as the owner says.
+    homes: Vec<Home>,
+    /// Its homes as it last said itself.
+    claimed_homes: Vec<Home>,
+    /// Somebody waits for a link.
+    wanted: bool,
+    /// A link that is lost is to be had again.
+    keep: bool,
+    /// Wanted only as a home of these, to be asked for them.
+    for_peers: BTreeSet<NodeId>,
+    tries: u32,
+    /// The owner knows that the latest attempt came to nothing.
+    is_reported: bool,
+}
+
+/// An attempt to connect.
+#[derive(Debug)]
+pub(super) struct Dial {
+    peer: NodeId,
+    to: RemoteAddr,
+    is_trusted: bool,
+}
+
+/// Whose word an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// The owner's: the egress gate trusts it.
+    Owner,
+    /// A peer's: it must not make us send whatever it likes wherever it likes.
+    Peer,
+}
+
+/// Puts `new` in front of `addrs`, within the limit.
+fn remember(addrs: &mut Vec<SocketAddr>, new: &[SocketAddr]) {
+    let mut all: Vec<_> = new.iter().copied().map(canonical).collect();
+    all.append(addrs);
+    for addr in all {
+        if addrs.len() < ADDRS_MAX && !addrs.contains(&addr) {
+            addrs.push(addr);
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn handle_want(&mut self, now: Instant, peer: PeerAddr, keep: bool) {
+        let is_full = self.peers.len() >= self.config.peers_max;
+        if peer.id == self.id || is_full && !self.peers.contains_key(&peer.id) {
+            self.event(Event::Unreachable(peer.id));
+            return;
+        }
+        let state = self.peers.entry(peer.id).or_default();
+        state.wanted = true;
+        state.keep |= keep;
+        state.tries = 0;
+        remember(&mut state.addrs, &peer.addrs);
+        if !peer.homes.is_empty() {
+            state.homes = peer.homes;
+            state.homes.truncate(HOMES_MAX);
+        }
+        if self.link_to(peer.id).is_none() {
+            self.retry(now, peer.id);
+        }
+    }
+
+    pub(super) fn handle_unwant(&mut self, id: NodeId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.wanted = false;
+        peer.keep = false;
+        self.forget_if_unwanted(id);
+    }
+
+    /// Whether `home` is wanted to be asked for `target`.
+    pub(super) fn is_wanted_for(&self, home: NodeId, target: NodeId) -> bool {
+        self.peers.get(&home).is_some_and(|peer| peer.for_peers.contains(&target))
+    }
+
+    pub(super) fn is_wanted(&self, id: NodeId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.wanted || !peer.for_peers.is_empty())
+    }
+
+    fn forget_if_unwanted(&mut self, id: NodeId) {
+        if self.is_wanted(id) {
+            return;
+        }
+        self.peers.remove(&id);
+        self.timers.stop(Timer::Retry(id));
+        self.finish_dials(id, None);
+        self.unwant_homes_of(id, &[]);
+    }
+
+    /// Of the peers that were wanted only to be asked for `id`, drops all but those in `named` and
+    /// those that the owner named.
+    pub(super) fn unwant_homes_of(&mut self, id: NodeId, named: &[PeerHome]) {
+        let by_owner: Vec<_> = self
+            .peers
+            .get(&id)
+            .map(|peer| peer.homes.iter().map(|home| home.id).collect())
+            .unwrap_or_default();
+        let is_named =
+            |id: &NodeId| by_owner.contains(id) || named.iter().any(|named| named.home.id == *id);
+        let homes: Vec<_> = self
+            .peers
+            .iter_mut()
+            .filter(|(home, _)| !is_named(home))
+            .filter_map(|(home, peer)| peer.for_peers.remove(&id).then_some(*home))
+            .collect();
+        for home in homes {
+            self.forget_if_unwanted(home);
+        }
+    }
+
+    /// Starts everything that might reach a wanted peer.
+    pub(super) fn retry(&mut self, now: Instant, id: NodeId) {
+        if !self.is_wanted(id) || self.link_to(id).is_some() {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let (base, max) = self.config.retry;
+        let pause = backoff(&mut self.rng, base, max, peer.tries);
+        let tries = peer.tries;
+        peer.tries = peer.tries.saturating_add(1);
+        peer.is_reported = false;
+        let (addrs, claimed) = (peer.addrs.clone(), peer.claimed_addrs.clone());
+        let (homes, claimed_homes) = (peer.homes.clone(), peer.claimed_homes.clone());
+        // A dial lasts longer than the first pauses; those in progress are not repeated.
+        self.timers.set(Timer::Retry(id), now + pause.max(RETRY_PAUSE_MIN));
+        for addr in addrs {
+            self.dial(id, RemoteAddr::Direct(addr), Word::Owner);
+        }
+        for addr in claimed {
+            self.dial(id, RemoteAddr::Direct(addr), Word::Peer);
+        }
+        for home in homes {
+            self.want_as_home(now, home, id, Word::Owner);
+        }
+        for home in claimed_homes {
+            self.want_as_home(now, home, id, Word::Peer);
+        }
+        for link in self.signallers_for(id, tries) {
+            self.request_channel(link, id);
+        }
+        self.report_if_unreachable(id);
+    }
+
+    /// Whom to ask for `id`: not all at once, others with each try.
+    fn signallers_for(&self, id: NodeId, tries: u32) -> Vec<LinkId> {
+        let mut all: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.relays && link.peer != id)
+            .filter(|(_, link)| link.paths.frame_addr().is_some())
+            .map(|(link, _)| *link)
+            .collect();
+        let asked_max = self.config.signallers_max;
+        if all.len() > asked_max {
+            let asked_before = (tries as usize).saturating_mul(asked_max);
+            let len = all.len();
+            all.rotate_left(asked_before % len);
+            all.truncate(asked_max);
+        }
+        all
+    }
+
+    /// Tells the owner if nothing is under way that might reach `id`.
+    pub(super) fn report_if_unreachable(&mut self, id: NodeId) {
+        let is_under_way = self.link_to(id).is_some()
+            || self.dials.values().any(|dial| dial.peer == id)
+            || self.requests.values().any(|target| *target == id)
+            || self.peers.iter().any(|(home, peer)| {
+                let is_dialled = self.dials.values().any(|dial| dial.peer == *home);
+                peer.for_peers.contains(&id) && (peer.tries == 0 || is_dialled)
+            });
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.wanted
+            && !is_under_way
+            && !core::mem::replace(&mut peer.is_reported, true)
+        {
+            self.event(Event::Unreachable(id));
+        }
+    }
+
+    /// Reaches a home of `target`, to ask it for `target`.
+    pub(super) fn want_as_home(&mut self, now: Instant, home: Home, target: NodeId, word: Word) {
+        let is_full = self.peers.len() >= self.config.peers_max;
+        if home.id == self.id
+            || self.link_to(home.id).is_some()
+            || is_full && !self.peers.contains_key(&home.id)
+        {
+            return;
+        }
+        let peer = self.peers.entry(home.id).or_default();
+        match word {
+            Word::Owner => remember(&mut peer.addrs, &home.addrs),
+            Word::Peer => remember(&mut peer.claimed_addrs, &home.addrs),
+        }
+        // By the timer, because homes may have homes that may have homes.
+        if peer.for_peers.insert(target) {
+            self.timers.set(Timer::Retry(home.id), now);
+        } else {
+            self.timers.set_if_idle(Timer::Retry(home.id), now + RETRY_PAUSE_MIN);
+        }
+    }
+
+    pub(super) fn dial(&mut self, peer: NodeId, to: RemoteAddr, word: Word) -> Option<DialId> {
+        if self.dials.values().any(|dial| dial.peer == peer && dial.to == to) {
+            return None;
+        }
+        let id = DialId(self.next_dial);
+        self.next_dial += 1;
+        let is_trusted = word == Word::Owner;
+        self.dials.insert(id, Dial { peer, to, is_trusted });
+        if let RemoteAddr::Direct(addr) = to
+            && is_trusted
+        {
+            self.outputs.push_back(Output::Gate(GateAction::Trust(addr)));
+        }
+        self.outputs.push_back(Output::Dial { dial: id, peer, to });
+        Some(id)
+    }
+
+    /// Whether we have a relayed dial to `peer` under way.
+    pub(super) fn is_dialling_relayed(&self, peer: NodeId) -> bool {
+        self.dials
+            .values()
+            .any(|dial| dial.peer == peer && matches!(dial.to, RemoteAddr::Relayed { .. }))
+    }
+
+    fn end_dial(&mut self, id: DialId) -> Option<Dial> {
+        let dial = self.dials.remove(&id)?;
+        if let RemoteAddr::Direct(addr) = dial.to
+            && dial.is_trusted
+        {
+            self.outputs.push_back(Output::Gate(GateAction::Untrust(addr)));
+        }
+        Some(dial)
+    }
+
+    /// Ends all attempts to reach `peer`; all but `won` are still running.
+    pub(super) fn finish_dials(&mut self, peer: NodeId, won: Option<DialId>) {
+        let ids: Vec<_> =
+            self.dials.iter().filter(|(_, dial)| dial.peer == peer).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.end_dial(id);
+            if Some(id) != won {
+                self.outputs.push_back(Output::CancelDial(id));
+                self.spare_channel(id);
+            }
+        }
+        if let Some(peer_state) = self.peers.get_mut(&peer)
+            && won.is_some()
+        {
+            peer_state.tries = 0;
+        }
+    }
+
+    pub(super) fn handle_dial_failed(&mut self, now: Instant, id: DialId) {
+        let Some(dial) = self.end_dial(id) else { return };
+        self.release_channels(|usage| usage == Usage::Dial(id));
+        if self.link_to(dial.peer).is_some() {
+            return;
+        }
+        if let Some(peer) = self.peers.get(&dial.peer) {
+            let waiting: Vec<_> = peer.for_peers.iter().copied().collect();
+            let pause = self.config.retry.0.max(RETRY_PAUSE_MIN);
+            self.timers.set_if_idle(Timer::Retry(dial.peer), now + pause);
+            self.report_if_unreachable(dial.peer);
+            for target in waiting {
+                self.report_if_unreachable(target);
+            }
+        }
+    }
+
+    pub(super) fn request_channel(&mut self, link: LinkId, target: NodeId) {
+        let pending =
+            self.requests.iter().any(|((on, _), for_peer)| *on == link && *for_peer == target);
+        let holds = self.held.iter().any(|((on, _), held)| *on == link && held.target == target);
+        if pending || holds {
+            return;
+        }
+        let request = self.next_request;
+        self.next_request = self.next_request.wrapping_add(1);
+        self.requests.insert((link, request), target);
+        self.send(link, NodeMessage::RelayOpen(RelayOpen { request, target }));
+    }
+
+    /// A link came up that offers to signal: asks it for every peer that is still wanted.
+    pub(super) fn ask_signaller(&mut self, link: LinkId) {
+        let Some(state) = self.links.get(&link) else { return };
+        let us = state.peer;
+        if !state.relays || state.paths.frame_addr().is_none() {
+            return;
+        }
+        let wanted: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| peer.wanted && **id != us && self.link_to(**id).is_none())
+            .map(|(id, _)| *id)
+            .take(self.config.peers_max)
+            .collect();
+        for peer in wanted {
+            self.request_channel(link, peer);
+        }
+    }
+
+    /// The last link to a peer is gone, which had told us its homes.
+    pub(super) fn lost_peer(&mut self, now: Instant, id: NodeId, homes: Vec<PeerHome>) {
+        self.unwant_homes_of(id, &[]);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.wanted = peer.keep;
+        peer.tries = 0;
+        peer.claimed_homes = homes.into_iter().map(|named| named.home).collect();
+        if self.is_wanted(id) {
+            let (base, max) = self.config.retry;
+            let pause = backoff(&mut self.rng, base, max, 0).max(RETRY_PAUSE_MIN);
+            self.timers.set(Timer::Retry(id), now + pause);
+        } else {
+            self.forget_if_unwanted(id);
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Borrowing others: reservations at homes, and channels that we opened through relays.
+//!
+//! A *home* is a peer that granted us a reservation: it forwards frames to us from whoever asks
+//! for us by our id. We keep up to [`NodeConfig::homes`](super::NodeConfig::homes) of them and
+//! tell every peer, so that it can hold a warm relayed path beside the direct one.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+
+use super::dial::Word;
+use super::link::Link;
+use super::{DialId, Event, LinkId, Node, Output, PathId, RemoteAddr, Timer};
+use crate::frame::Channel;
+use crate::id::NodeId;
+use crate::path;
+use crate::time::Instant;
+use crate::wire::NodeMessage;
+use crate::wire::node::{
+    HOME_ADDRS_MAX, HOMES_MAX, Hello, Home, Homes, RefusalReason, Refused, RelayIncoming,
+    RelayOpened, RelayRenew, Reserve, Reserved,
+};
+
+/// Longest life of what a relay lends, whatever it claims.
+pub(super) const TTL_MAX: Duration = Duration::from_secs(3600);
+
+/// Time to wait for the answer to a request for a reservation.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Pause before a relay that does not lend itself at the moment is asked again.
+const PAUSE_FULL: Duration = Duration::from_secs(60);
+
+/// The same for one whose owner does not relay at all.
+const PAUSE_OFF: Duration = Duration::from_secs(3600);
+
+/// Half the life that a relay claims to lend: when to renew it.
+fn renewal(ttl_s: u32) -> Duration {
+    Duration::from_secs(ttl_s.into()).clamp(Duration::from_secs(1), TTL_MAX) / 2
+}
+
+/// A home of a peer, and how often we sought a path through it.
+#[derive(Debug, Clone)]
+pub(super) struct PeerHome {
+    pub(super) home: Home,
+    attempts: u32,
+}
+
+/// What a channel that we hold is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// Nothing yet.
+    Spare,
+    /// An attempt to connect.
+    Dial(DialId),
+    /// A path of this link, which is being validated.
+    Opening(LinkId),
+    /// This path of this link.
+    Path(LinkId, PathId),
+}
+
+impl Usage {
+    /// Whether the link `id` uses the channel or is about to.
+    pub(super) fn is_of(self, id: LinkId) -> bool {
+        matches!(self, Self::Opening(link) | Self::Path(link, _) if link == id)
+    }
+}
+
+/// A channel at a relay, known by its number there.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) target: NodeId,
+    pub(super) is_neighbour: bool,
+    /// We asked for it, so we renew it while it is of use.
+    ours: bool,
+    usage: Usage,
+    /// Pause between renewals.
+    renewal: Duration,
+}
+
+impl Node {
+    pub(super) fn handle_hello(&mut self, now: Instant, id: LinkId, hello: &Hello) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.relays = hello.relays;
+        let relay = link.peer;
+        self.want_home(now, id);
+        self.ask_signaller(id);
+        // Whoever named this peer as its home can be given a path through it.
+        let served: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.homes.iter().any(|named| named.home.id == relay))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in served {
+            self.feed_paths(now, id, path::Input::RelayKnown);
+        }
+    }
+
+    fn homes(&self) -> impl Iterator<Item = (LinkId, &Link)> {
+        self.links.iter().filter(|(_, l)| l.home_addr.is_some()).map(|(id, link)| (*id, link))
+    }
+
+    /// Asks the peer of a link to be our home, if it offers and we want more.
+    pub(super) fn want_home(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if !link.relays
+            || link.paths.frame_addr().is_none()
+            || self.timers.is_set(Timer::Reservation(id))
+        {
+            return;
+        }
+        let peer = link.peer;
+        // Those asked count too: all of them may say yes.
+        let taken = || self.links.values().filter(|l| l.is_asked || l.home_addr.is_some());
+        if taken().any(|home| home.peer == peer)
+            || taken().count() >= self.config.homes.min(HOMES_MAX)
+        {
+            return;
+        }
+        if let Some(link) = self.links.get_mut(&id) {
+            link.is_asked = true;
+        }
+        self.ask_reservation(now, id);
+    }
+
+    fn ask_reservation(&mut self, now: Instant, id: LinkId) {
+        self.send(id, NodeMessage::Reserve(Reserve {}));
+        self.timers.set(Timer::Reservation(id), now + ANSWER_MAX);
+    }
+
+    /// Asks whoever may still be asked: a home is wanted in the place of one that is gone.
+    pub(super) fn want_homes(&mut self, now: Instant) {
+        let ids: Vec<_> = self.links.keys().copied().collect();
+        for id in ids {
+            self.want_home(now, id);
+        }
+    }
+
+    pub(super) fn handle_reserved(&mut self, now: Instant, id: LinkId, granted: &Reserved) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if !core::mem::take(&mut link.is_asked) && link.home_addr.is_none() {
+            return;
+        }
+        match (link.home_addr, link.paths.frame_addr()) {
+            (None, None) => self.timers.stop(Timer::Reservation(id)),
+            (held, addr) => {
+                self.timers.set(Timer::Reservation(id), now + renewal(granted.ttl_s));
+                if held.is_none() {
+                    self.move_home(id, addr);
+                }
+            }
+        }
+    }
+
+    /// It is time to renew, the answer is overdue, or a pause is over.
+    pub(super) fn renew_reservation(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let is_silent = core::mem::take(&mut link.is_asked);
+        if link.home_addr.is_some() {
+            self.ask_reservation(now, id);
+        } else if is_silent {
+            self.timers.set(Timer::Reservation(id), now + PAUSE_FULL);
+            self.want_homes(now);
+        } else {
+            self.want_home(now, id);
+        }
+    }
+
+    /// Our home's frames come from `addr` from now on, or from nowhere.
+    pub(super) fn move_home(&mut self, id: LinkId, addr: Option<SocketAddr>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let peer = link.peer;
+        let old = core::mem::replace(&mut link.home_addr, addr);
+        if let Some(old) = old {
+            self.outputs.push_back(Output::InboundRelay(old, false));
+        }
+        if let Some(new) = addr {
+            self.outputs.push_back(Output::InboundRelay(new, true));
+        }
+        if old.is_some() != addr.is_some() {
+            self.event(Event::Home { peer, held: addr.is_some() });
+        }
+        self.tell_homes();
+    }
+
+    pub(super) fn drop_home(&mut self, now: Instant, id: LinkId, link: &Link) {
+        self.timers.stop(Timer::Reservation(id));
+        if let Some(addr) = link.home_addr {
+            self.outputs.push_back(Output::InboundRelay(addr, false));
+            self.event(Event::Home { peer: link.peer, held: false });
+            self.tell_homes();
+        }
+        if link.home_addr.is_some() || link.is_asked {
+            self.want_homes(now);
+        }
+    }
+
+    fn tell_homes(&mut self) {
+        let ids: Vec<_> = self.links.keys().copied().collect();
+        for id in ids {
+            self.send_homes(id);
+        }
+    }
+
+    /// Where we can be reached through others, for our invite.
+    #[must_use]
+    pub fn our_homes(&self) -> Vec<Home> {
+        self.homes()
+            .map(|(_, link)| Home { id: link.peer, addrs: link.home_addr.into_iter().collect() })
+            .collect()
+    }
+
+    pub(super) fn send_homes(&mut self, id: LinkId) {
+        let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
+        let mut homes = self.our_homes();
+        homes.retain(|home| home.id != peer);
+        debug_assert!(homes.iter().all(|home| home.addrs.len() <= HOME_ADDRS_MAX));
+        self.send(id, NodeMessage::Homes(Homes { homes }));
+    }
+
+    pub(super) fn handle_homes(&mut self, now: Instant, id: LinkId, homes: Vec<Home>) {
+        if let Some(link) = self.links.get_mut(&id) {
+            let named: Vec<_> = homes
+                .into_iter()
+                .map(|home| {
+                    let known = link.homes.iter().find(|known| known.home.id == home.id);
+                    PeerHome { home, attempts: known.map_or(0, |known| known.attempts) }
+                })
+                .collect();
+            link.homes.clone_from(&named);
+            let peer = link.peer;
+            self.unwant_homes_of(peer, &named);
+            self.feed_paths(now, id, path::Input::RelayKnown);
+        }
+    }
+
+    /// The path manager of a link wants a relayed path besides those it has.
+    pub(super) fn want_relay(&mut self, now: Instant, id: LinkId, besides: &[NodeId]) {
+        if self.held.values().any(|held| held.usage == Usage::Opening(id)) {
+            return;
+        }
+        let Some(link) = self.links.get(&id) else { return };
+        let target = link.peer;
+        let spare = self.held.iter_mut().find(|((on, _), held)| {
+            held.target == target
+                && held.ours
+                && held.usage == Usage::Spare
+                && self.links.get(on).is_some_and(|relay| !besides.contains(&relay.peer))
+        });
+        if let Some(((on, channel), held)) = spare
+            && let Some(relay) = self.links.get(on).and_then(|link| link.paths.frame_addr())
+        {
+            held.usage = Usage::Opening(id);
+            self.outputs.push_back(Output::OpenRelayed { link: id, relay, channel: *channel });
+            return;
+        }
+        let signaller = |home: NodeId| {
+            self.link_to(home).filter(|on| self.links[on].paths.frame_addr().is_some())
+        };
+        // The home that was sought least; one that is at hand rather than one to be dialled.
+        let best = link
+            .homes
+            .iter()
+            .filter(|named| ![self.id, target].contains(&named.home.id))
+            .filter(|named| !besides.contains(&named.home.id))
+            .map(|named| (named.attempts, signaller(named.home.id), &named.home))
+            .min_by_key(|(attempts, on, _)| (*attempts, on.is_none()));
+        match best.map(|(_, on, home)| (on, home.clone())) {
+            None => self.feed_paths(now, id, path::Input::RelayFailed),
+            Some((Some(on), home)) => {
+                self.count_attempt(id, home.id);
+                self.request_channel(on, target);
+            }
+            Some((None, home)) => {
+                // Its first Hello brings us back here; counted only when it is overdue.
+                if self.is_wanted_for(home.id, target) {
+                    self.count_attempt(id, home.id);
+                }
+                self.want_as_home(now, home, target, Word::Peer);
+            }
+        }
+    }
+
+    /// Notes that a path of link `id` is sought or was had through `relay`.
+    pub(super) fn count_attempt(&mut self, id: LinkId, relay: NodeId) {
+        let homes = self.links.get_mut(&id).into_iter().flat_map(|link| &mut link.homes);
+        for named in homes.filter(|named| named.home.id == relay) {
+            named.attempts = named.attempts.saturating_add(1);
+        }
+    }
+
+    pub(super) fn handle_relay_opened(&mut self, now: Instant, on: LinkId, opened: &RelayOpened) {
+        let Some(target) = self.requests.remove(&(on, opened.request)) else { return };
+        let is_neighbour = self.pair_if_neighbour(opened.target_addr);
+        let renewal = renewal(opened.ttl_s);
+        self.timers.set(Timer::Channel(on, opened.channel), now + renewal);
+        let held = Held { target, is_neighbour, ours: true, usage: Usage::Spare, renewal };
+        self.held.insert((on, opened.channel), held);
+        if is_neighbour {
+            self.mark_neighbour(now, target);
+        }
+        match self.link_to(target) {
+            Some(link) => self.feed_paths(now, link, path::Input::RelayKnown),
+            None if self.is_wanted(target) => self.dial_relayed(on, opened.channel, target),
+            None => {}
+        }
+    }
+
+    fn dial_relayed(&mut self, on: LinkId, channel: Channel, target: NodeId) {
+        if self.is_dialling_relayed(target) {
+            return;
+        }
+        let Some(relay) = self.links.get(&on).and_then(|link| link.paths.frame_addr()) else {
+            return;
+        };
+        // No word of anybody's: the relay is a peer that we are linked to.
+        if let Some(dial) = self.dial(target, RemoteAddr::Relayed { relay, channel }, Word::Peer) {
+            self.use_channel(on, channel, Usage::Dial(dial));
+        }
+    }
+
+    pub(super) fn handle_refused(&mut self, now: Instant, on: LinkId, refused: &Refused) {
+        let Some(request) = refused.request else {
+            self.handle_reservation_refused(now, on, refused.reason);
+            return;
+        };
+        let Some(target) = self.requests.remove(&(on, request)) else { return };
+        match self.link_to(target) {
+            Some(link) => self.feed_paths(now, link, path::Input::RelayFailed),
+            None => self.report_if_unreachable(target),
+        }
+    }
+
+    /// No reservation here: asks again when the owner may have changed their mind.
+    fn handle_reservation_refused(&mut self, now: Instant, on: LinkId, reason: RefusalReason) {
+        let Some(link) = self.links.get_mut(&on) else { return };
+        let was_home = link.home_addr.is_some();
+        if !core::mem::take(&mut link.is_asked) && !was_home {
+            return;
+        }
+        let pause = if reason == RefusalReason::Off { PAUSE_OFF } else { PAUSE_FULL };
+        if was_home {
+            self.move_home(on, None);
+        }
+        self.timers.set(Timer::Reservation(on), now + pause);
+        self.want_homes(now);
+    }
+
+    pub(super) fn handle_relay_incoming(&mut self, now: Instant, on: LinkId, new: &RelayIncoming) {
+        if self.links.get(&on).is_none_or(|link| link.home_addr.is_none()) {
+            return;
+        }
+        let is_neighbour = self.pair_if_neighbour(new.peer_addr);
+        let incoming = self.held.iter().filter(|((at, _), held)| *at == on && !held.ours).count();
+        if incoming < self.config.channels_per_peer_max {
+            self.held.entry((on, new.channel)).or_insert(Held {
+                target: new.peer,
+                is_neighbour,
+                ours: false,
+                usage: Usage::Spare,
+                renewal: TTL_MAX,
+            });
+        }
+        if is_neighbour {
+            self.mark_neighbour(now, new.peer);
+        }
+    }
+
+    /// Renews a channel that is of use; another runs out by itself.
+    pub(super) fn renew_channel(&mut self, now: Instant, on: LinkId, channel: Channel) {
+        let Some(held) = self.held.get(&(on, channel)) else { return };
+        if held.usage == Usage::Spare {
+            self.release_channel(on, channel);
+            return;
+        }
+        self.timers.set(Timer::Channel(on, channel), now + held.renewal);
+        self.send(on, NodeMessage::RelayRenew(RelayRenew { channel }));
+    }
+
+    /// Notes what a channel is for, if we hold it.
+    pub(super) fn use_channel(&mut self, on: LinkId, channel: Channel, usage: Usage) {
+        if let Some(held) = self.held.get_mut(&(on, channel)) {
+            held.usage = usage;
+        }
+    }
+
+    /// The dial that a channel was for is not needed: the channel may serve a path.
+    pub(super) fn spare_channel(&mut self, dial: DialId) {
+        for held in self.held.values_mut().filter(|held| held.usage == Usage::Dial(dial)) {
+            held.usage = Usage::Spare;
+        }
+    }
+
+    pub(super) fn release_channel(&mut self, on: LinkId, channel: Channel) {
+        self.timers.stop(Timer::Channel(on, channel));
+        self.held.remove(&(on, channel));
+    }
+
+    /// Lets go of the channels that were used so: each is dead or needed by nobody.
+    pub(super) fn release_channels(&mut self, is_over: impl Fn(Usage) -> bool) {
+        let over: Vec<_> =
+            self.held.iter().filter(|(_, held)| is_over(held.usage)).map(|(key, _)| *key).collect();
+        for (on, channel) in over {
+            self.release_channel(on, channel);
+        }
+    }
+
+    pub(super) fn drop_held(&mut self, on: LinkId) {
+        let gone: Vec<_> = self.held.keys().filter(|(at, _)| *at == on).copied().collect();
+        for key in gone {
+            self.release_channel(key.0, key.1);
+        }
+        self.requests.retain(|(at, _), _| *at != on);
+    }
+}

@@ -1,0 +1,222 @@
+//! Links: how they come up and go, their paths, and the addresses told on them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::home::{PeerHome, Usage};
+use super::{Event, GateAction, LinkId, NewLink, Node, Output, PAIR_TTL, RemoteAddr, Timer};
+use crate::egress::canonical;
+use crate::id::NodeId;
+use crate::path::{self, PathId, PathManager, Remote, Side};
+use crate::time::Instant;
+use crate::wire::NodeMessage;
+use crate::wire::node::Hello;
+
+/// Most candidates that one peer is told, as many as QUIC lets us probe.
+pub(super) const CANDIDATES_MAX: usize = 8;
+
+/// A link to a peer.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) peer: NodeId,
+    pub(super) side: Side,
+    pub(super) paths: PathManager,
+    /// Addresses of direct paths that the gate trusts on our word.
+    trusted: Vec<(PathId, SocketAddr)>,
+    /// Whether the peer said that it relays.
+    pub(super) relays: bool,
+    /// Whether the peer is behind our own NAT or on our own network.
+    is_neighbour: bool,
+    /// We asked for a reservation and wait for the answer.
+    pub(super) is_asked: bool,
+    /// The peer's address for frames that our reservation there opened to unknown channels.
+    pub(super) home_addr: Option<SocketAddr>,
+    /// Homes of the peer, as it says.
+    pub(super) homes: Vec<PeerHome>,
+}
+
+impl Link {
+    /// The lower of two ids stays client: who the client of this link is.
+    pub(super) fn client(&self, us: NodeId) -> NodeId {
+        match self.side {
+            Side::Client => us,
+            Side::Server => self.peer,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn handle_link_up(&mut self, now: Instant, id: LinkId, new: NewLink) {
+        let NewLink { peer, side, path, remote, dial } = new;
+        let is_first = self.link_to(peer).is_none();
+        self.links.insert(
+            id,
+            Link {
+                peer,
+                side,
+                paths: PathManager::new(self.config.path.clone(), side),
+                trusted: Vec::new(),
+                relays: false,
+                is_neighbour: self.is_neighbour_addr(remote),
+                is_asked: false,
+                home_addr: None,
+                homes: Vec::new(),
+            },
+        );
+        if is_first {
+            self.event(Event::PeerUp { link: id, peer });
+        }
+        self.handle_path_opened(now, id, path, remote);
+        self.finish_dials(peer, dial);
+        self.send(id, NodeMessage::Hello(Hello { relays: self.config.relays }));
+        self.send_homes(id);
+        self.offer_candidates_to(now, id);
+        self.retire_duplicates(peer);
+        self.ask_signaller(id);
+    }
+
+    fn retire_duplicates(&mut self, peer: NodeId) {
+        let preferred = self.link_to(peer);
+        let others = self
+            .links
+            .iter()
+            .filter(|(id, link)| link.peer == peer && Some(**id) != preferred)
+            .map(|(id, _)| Output::Retire(*id));
+        self.outputs.extend(others);
+    }
+
+    pub(super) fn handle_link_down(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.remove(&id) else { return };
+        for (_, addr) in &link.trusted {
+            self.outputs.push_back(Output::Gate(GateAction::Untrust(*addr)));
+        }
+        self.timers.stop(Timer::Paths(id));
+        self.drop_home(now, id, &link);
+        self.drop_held(id);
+        self.release_channels(|usage| usage.is_of(id));
+        if self.link_to(link.peer).is_none() {
+            self.candidates.forget(link.peer);
+            self.drop_service(link.peer);
+            self.event(Event::PeerDown(link.peer));
+            self.lost_peer(now, link.peer, link.homes);
+        }
+    }
+
+    pub(super) fn handle_path_opened(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        path: PathId,
+        remote: RemoteAddr,
+    ) {
+        let remote = match remote {
+            RemoteAddr::Direct(addr) => {
+                let addr = canonical(addr);
+                self.outputs.push_back(Output::Gate(GateAction::Trust(addr)));
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.trusted.push((path, addr));
+                }
+                Remote::Direct(addr)
+            }
+            RemoteAddr::Relayed { relay, channel } => {
+                let via = self.relay_at(canonical(relay));
+                if let Some((on, relay)) = via {
+                    self.use_channel(on, channel, Usage::Path(id, path));
+                    self.count_attempt(id, relay);
+                }
+                Remote::Relayed { via: via.map(|(_, peer)| peer) }
+            }
+        };
+        self.feed_paths(now, id, path::Input::Opened { path, remote });
+        self.frame_addr_moved(now, id);
+    }
+
+    pub(super) fn handle_path_closed(&mut self, now: Instant, id: LinkId, path: PathId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if let Some(at) = link.trusted.iter().position(|(trusted, _)| *trusted == path) {
+            let (_, addr) = link.trusted.remove(at);
+            self.outputs.push_back(Output::Gate(GateAction::Untrust(addr)));
+        }
+        self.release_channels(|usage| usage == Usage::Path(id, path));
+        self.feed_paths(now, id, path::Input::Closed(path));
+        self.frame_addr_moved(now, id);
+    }
+
+    /// The address that frames between us and the peer use may be another.
+    fn frame_addr_moved(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let (peer, addr, home) = (link.peer, link.paths.frame_addr(), link.home_addr);
+        if let Some(addr) = addr {
+            self.rebind_service(peer, addr);
+        }
+        if home.is_some() && home != addr {
+            self.move_home(id, addr);
+            if addr.is_none() {
+                // Asked again as soon as there is a direct path.
+                self.timers.stop(Timer::Reservation(id));
+                self.want_homes(now);
+            }
+        }
+        self.want_home(now, id);
+    }
+
+    pub(super) fn handle_observed(&mut self, now: Instant, id: LinkId, addr: SocketAddr) {
+        let Some(link) = self.links.get(&id) else { return };
+        if self.candidates.report(link.peer, addr) {
+            self.event(Event::Observed);
+            self.offer_candidates(now);
+        }
+    }
+
+    /// Marks the links to `peer` as those of a neighbour if it is seen behind our own NAT or on
+    /// our own network, and lets the gate pass probes to private addresses for a while.
+    pub(super) fn pair_if_neighbour(&mut self, peer_addr: SocketAddr) -> bool {
+        let is_neighbour = self.is_neighbour_ip(peer_addr.ip());
+        if is_neighbour {
+            self.outputs.push_back(Output::Gate(GateAction::Pair(PAIR_TTL)));
+        }
+        is_neighbour
+    }
+
+    pub(super) fn mark_neighbour(&mut self, now: Instant, peer: NodeId) {
+        let links: Vec<_> = self
+            .links
+            .iter_mut()
+            .filter(|(_, link)| link.peer == peer && !link.is_neighbour)
+            .map(|(id, link)| {
+                link.is_neighbour = true;
+                *id
+            })
+            .collect();
+        for id in links {
+            self.offer_candidates_to(now, id);
+        }
+    }
+
+    fn is_neighbour_ip(&self, ip: IpAddr) -> bool {
+        self.candidates.is_our_outside(ip) || self.candidates.is_on_link(ip)
+    }
+
+    fn is_neighbour_addr(&self, remote: RemoteAddr) -> bool {
+        match remote {
+            RemoteAddr::Direct(addr) => self.is_neighbour_ip(addr.ip().to_canonical()),
+            RemoteAddr::Relayed { channel, relay } => {
+                self.relay_at(canonical(relay)).is_some_and(|(link, _)| {
+                    self.held.get(&(link, channel)).is_some_and(|held| held.is_neighbour)
+                })
+            }
+        }
+    }
+
+    pub(super) fn offer_candidates(&mut self, now: Instant) {
+        let ids: Vec<_> = self.links.keys().copied().collect();
+        for id in ids {
+            self.offer_candidates_to(now, id);
+        }
+    }
+
+    fn offer_candidates_to(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let offer = self.candidates.offer(link.is_neighbour, CANDIDATES_MAX);
+        self.feed_paths(now, id, path::Input::Candidates(offer));
+    }
+}

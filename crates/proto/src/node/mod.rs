@@ -1,0 +1,295 @@
+//! The whole node as one state machine.
+//!
+//! It holds the links to peers, each with its [path manager](crate::path); reaches peers that are
+//! wanted ([`dial`]); lends itself as relay and signaller ([`relay`]); borrows others as such
+//! ([`home`]); and knows its own addresses ([`candidate`](crate::candidate)). QUIC, sockets and
+//! the forwarding of relayed frames are outside: the driver carries out each [`Output`] and reports
+//! back as an [`Input`].
+//!
+//! Two peers that dial each other at once get two links. Both sides prefer the one whose client
+//! has the lower id, and among links of the same client the newest; a link that is not preferred
+//! takes no new sessions and is closed by its client when idle.
+
+mod api;
+mod dial;
+mod home;
+mod link;
+mod relay;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+
+pub use self::api::*;
+use self::dial::Peer;
+use self::home::{Held, Usage};
+use self::link::Link;
+use self::relay::RelayService;
+use crate::candidate::Candidates;
+use crate::frame::Channel;
+use crate::id::NodeId;
+use crate::machine::Machine;
+use crate::path;
+use crate::time::Instant;
+use crate::timer::Timers;
+use crate::wire::NodeMessage;
+
+/// How long a neighbour that was announced may be punched at private addresses.
+const PAIR_TTL: Duration = Duration::from_secs(30);
+
+/// A link as it comes up: [`Input::LinkUp`] without its number.
+#[derive(Debug, Clone, Copy)]
+struct NewLink {
+    peer: NodeId,
+    side: Side,
+    path: PathId,
+    remote: RemoteAddr,
+    dial: Option<DialId>,
+}
+
+/// What waits for its time in a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Try again to reach a wanted peer.
+    Retry(NodeId),
+    /// Renew our reservation at the peer of a link.
+    Reservation(LinkId),
+    /// Renew a channel that we opened at the peer of a link.
+    Channel(LinkId, Channel),
+    /// Drop expired reservations of others.
+    Service,
+    /// The path manager of a link has something to do.
+    Paths(LinkId),
+}
+
+/// A node. See the module's documentation.
+#[derive(Debug)]
+pub struct Node {
+    id: NodeId,
+    config: NodeConfig,
+    rng: ChaCha8Rng,
+    candidates: Candidates,
+    links: BTreeMap<LinkId, Link>,
+    peers: BTreeMap<NodeId, Peer>,
+    dials: BTreeMap<DialId, dial::Dial>,
+    next_dial: u64,
+    next_request: u32,
+    requests: BTreeMap<(LinkId, u32), NodeId>,
+    held: BTreeMap<(LinkId, Channel), Held>,
+    service: RelayService,
+    timers: Timers<Timer>,
+    outputs: VecDeque<Output>,
+}
+
+impl Node {
+    /// A node without links. `seed` feeds all its randomness (jitter of retries).
+    #[must_use]
+    pub fn new(id: NodeId, config: NodeConfig, seed: [u8; 32]) -> Self {
+        Self {
+            id,
+            service: RelayService::new(&config),
+            config: NodeConfig {
+                // What the wire can say; never nothing, which would be renewed without pause.
+                relay_ttl: config.relay_ttl.clamp(Duration::from_secs(1), home::TTL_MAX),
+                ..config
+            },
+            rng: ChaCha8Rng::from_seed(seed),
+            candidates: Candidates::default(),
+            links: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            next_dial: 0,
+            next_request: 0,
+            requests: BTreeMap::new(),
+            held: BTreeMap::new(),
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The link to `peer` that new sessions should use.
+    #[must_use]
+    pub fn link_to(&self, peer: NodeId) -> Option<LinkId> {
+        self.links
+            .iter()
+            .filter(|(_, link)| link.peer == peer)
+            .max_by_key(|(id, link)| (link.client(self.id) == self.id.min(peer), **id))
+            .map(|(id, _)| *id)
+    }
+
+    /// Who we are.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The open paths of a link.
+    #[must_use]
+    pub fn paths(&self, link: LinkId) -> Vec<PathId> {
+        self.links
+            .get(&link)
+            .map(|link| link.paths.paths().map(|path| path.path).collect())
+            .unwrap_or_default()
+    }
+
+    /// The path in use on a link.
+    #[must_use]
+    pub fn selected(&self, link: LinkId) -> Option<Selected> {
+        self.links.get(&link)?.paths.selected()
+    }
+
+    /// Our addresses, as we and others know them.
+    #[must_use]
+    pub fn candidates(&self) -> &Candidates {
+        &self.candidates
+    }
+
+    /// Sends on a link, if it stands.
+    fn send(&mut self, link: LinkId, message: NodeMessage) {
+        if self.links.contains_key(&link) {
+            self.outputs.push_back(Output::Send { link, message });
+        }
+    }
+
+    /// The link whose peer sends relayed frames from `addr`, and that peer.
+    fn relay_at(&self, addr: SocketAddr) -> Option<(LinkId, NodeId)> {
+        self.links
+            .iter()
+            .find(|(_, link)| link.paths.frame_addr() == Some(addr))
+            .map(|(id, link)| (*id, link.peer))
+    }
+
+    /// Feeds the path manager of a link, if that link stands, and carries out what it wants.
+    fn feed_paths(&mut self, now: Instant, link: LinkId, input: path::Input) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.paths.handle_input(now, input);
+            self.drain_paths(now, link);
+        }
+    }
+
+    /// Turns the outputs of a link's path manager into ours, and its deadline into a timer.
+    fn drain_paths(&mut self, now: Instant, id: LinkId) {
+        let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
+        while let Some(output) = self.links.get_mut(&id).and_then(|link| link.paths.poll_output()) {
+            match output {
+                path::Output::WantRelay { besides } => self.want_relay(now, id, &besides),
+                path::Output::Selected(selected) => {
+                    self.event(Event::Path { link: id, peer, selected });
+                }
+                action => self.outputs.push_back(Output::Path { link: id, action }),
+            }
+        }
+        match self.links.get(&id).and_then(|link| link.paths.poll_timeout()) {
+            Some(at) => self.timers.set(Timer::Paths(id), at),
+            None => self.timers.stop(Timer::Paths(id)),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn handle_message(&mut self, now: Instant, link: LinkId, message: NodeMessage) {
+        let Some(peer) = self.links.get(&link).map(|link| link.peer) else { return };
+        match message {
+            NodeMessage::Hello(hello) => self.handle_hello(now, link, &hello),
+            NodeMessage::Reserve(_) => self.handle_reserve(now, link),
+            NodeMessage::Reserved(granted) => self.handle_reserved(now, link, &granted),
+            NodeMessage::RelayOpen(open) => self.handle_relay_open(now, link, &open),
+            NodeMessage::RelayOpened(opened) => self.handle_relay_opened(now, link, &opened),
+            NodeMessage::Refused(refused) => self.handle_refused(now, link, &refused),
+            NodeMessage::RelayIncoming(incoming) => {
+                self.handle_relay_incoming(now, link, &incoming);
+            }
+            NodeMessage::RelayRenew(renew) => self.handle_relay_renew(now, peer, renew.channel),
+            NodeMessage::RelayClosed(closed) => self.release_channel(link, closed.channel),
+            NodeMessage::Homes(homes) => self.handle_homes(now, link, homes.homes),
+        }
+    }
+
+    fn handle_host_addrs(&mut self, now: Instant, addrs: Vec<HostAddr>, ports: Vec<u16>) {
+        if self.candidates.set_host(addrs, ports) {
+            let nets = self.candidates.host_nets();
+            self.outputs.push_back(Output::Gate(GateAction::LocalNets(nets)));
+            self.offer_candidates(now);
+        }
+    }
+}
+
+impl Machine for Node {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Want { peer, keep } => self.handle_want(now, peer, keep),
+            Input::Unwant(peer) => self.handle_unwant(peer),
+            Input::HostAddrs { addrs, ports } => self.handle_host_addrs(now, addrs, ports),
+            Input::DialFailed(dial) => self.handle_dial_failed(now, dial),
+            Input::LinkUp { link, peer, side, path, remote, dial } => {
+                self.handle_link_up(now, link, NewLink { peer, side, path, remote, dial });
+            }
+            Input::LinkDown(link) => self.handle_link_down(now, link),
+            Input::Message { link, message } => self.handle_message(now, link, message),
+            Input::PathOpened { link, path, remote } => {
+                self.handle_path_opened(now, link, path, remote);
+            }
+            Input::PathClosed { link, path } => self.handle_path_closed(now, link, path),
+            Input::Samples { link, samples } => {
+                self.feed_paths(now, link, path::Input::Samples(samples));
+            }
+            Input::Observed { link, addr } => self.handle_observed(now, link, addr),
+            Input::PeerCandidates(link) => {
+                self.feed_paths(now, link, path::Input::PeerCandidates);
+            }
+            Input::ChannelOpened { token, result } => {
+                self.handle_channel_opened(now, token, result);
+            }
+            Input::ChannelsExpired(channels) => self.handle_channels_expired(&channels),
+            Input::RelayPathFailed(link) => {
+                self.release_channels(|usage| usage == Usage::Opening(link));
+                self.feed_paths(now, link, path::Input::RelayFailed);
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.expire(now) {
+            match timer {
+                Timer::Retry(peer) => self.retry(now, peer),
+                Timer::Reservation(link) => self.renew_reservation(now, link),
+                Timer::Channel(link, channel) => self.renew_channel(now, link, channel),
+                Timer::Service => self.expire_reservations(now),
+                Timer::Paths(link) => {
+                    if let Some(state) = self.links.get_mut(&link) {
+                        state.paths.handle_timeout(now);
+                        self.drain_paths(now, link);
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+}
+
+/// A pause that grows from `base` with each of `tries` up to `max`, jittered by half either way so
+/// that many nodes do not knock at once.
+fn backoff(rng: &mut ChaCha8Rng, base: Duration, max: Duration, tries: u32) -> Duration {
+    use rand_core::Rng;
+    let pause = base.saturating_mul(2u32.saturating_pow(tries)).min(max);
+    let percent = 50 + rng.next_u32() % 101;
+    pause * percent / 100
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! Lending ourselves: reservations that others hold here, and channels between them.
+//!
+//! We forward frames for two peers that both hold an authenticated direct link to us, only towards
+//! one that holds a reservation, and never to an address that somebody named. The owner's limits
+//! on rate and bytes are kept by the [forwarder](crate::forward); the number of reservations and
+//! of channels is kept here.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::{Event, ForwardAction, LinkId, Node, NodeConfig, Output, Timer};
+use crate::forward::{ChannelPair, Endpoint, OpenError};
+use crate::frame::Channel;
+use crate::id::NodeId;
+use crate::time::Instant;
+use crate::wire::NodeMessage;
+use crate::wire::node::{
+    RefusalReason, Refused, RelayClosed, RelayIncoming, RelayOpen, RelayOpened, Reserved,
+};
+
+/// One end of a channel that we forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    peer: NodeId,
+    other: Channel,
+    other_peer: NodeId,
+    /// Whether this end asked for the channel.
+    opener: bool,
+}
+
+/// A channel that the forwarder is asked for.
+#[derive(Debug)]
+struct Opening {
+    link: LinkId,
+    request: u32,
+    a: Endpoint,
+    b: Endpoint,
+}
+
+/// What we lend. See the module's documentation.
+#[derive(Debug)]
+pub(super) struct RelayService {
+    is_on: bool,
+    reservations: BTreeMap<NodeId, Instant>,
+    ends: BTreeMap<Channel, End>,
+    openings: BTreeMap<u64, Opening>,
+    next_token: u64,
+}
+
+impl RelayService {
+    pub(super) fn new(config: &NodeConfig) -> Self {
+        Self {
+            is_on: config.relays,
+            reservations: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            openings: BTreeMap::new(),
+            next_token: 0,
+        }
+    }
+}
+
+impl Node {
+    /// The peers that hold a reservation here.
+    pub fn reservations(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.service.reservations.keys().copied()
+    }
+
+    /// The pairs of peers that we forward for, the opener first.
+    pub fn channels(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
+        self.service.ends.values().filter(|end| end.opener).map(|end| (end.peer, end.other_peer))
+    }
+
+    fn refuse(&mut self, link: LinkId, request: Option<u32>, reason: RefusalReason) {
+        self.send(link, NodeMessage::Refused(Refused { request, reason }));
+    }
+
+    fn relay_ttl_s(&self) -> u32 {
+        u32::try_from(self.config.relay_ttl.as_secs()).expect("bounded by the constructor")
+    }
+
+    pub(super) fn handle_reserve(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let peer = link.peer;
+        let held = self.service.reservations.contains_key(&peer);
+        let reason = if !self.service.is_on {
+            Some(RefusalReason::Off)
+        } else if link.paths.frame_addr().is_none() {
+            Some(RefusalReason::NotDirect)
+        } else if !held && self.service.reservations.len() >= self.config.reservations_max {
+            Some(RefusalReason::Full)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.refuse(id, None, reason);
+            return;
+        }
+        let ttl_s = self.relay_ttl_s();
+        self.service.reservations.insert(peer, now + Duration::from_secs(ttl_s.into()));
+        self.timers.set_if_idle(Timer::Service, now + Duration::from_secs(ttl_s.into()));
+        let rate_bytes_per_s = self.config.relay_rate_bytes_per_s;
+        self.send(id, NodeMessage::Reserved(Reserved { ttl_s, rate_bytes_per_s }));
+        if !held {
+            self.event(Event::Serving { peer, granted: true });
+        }
+    }
+
+    pub(super) fn expire_reservations(&mut self, now: Instant) {
+        let expired: Vec<_> = self
+            .service
+            .reservations
+            .iter()
+            .filter(|(_, expires)| **expires <= now)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in expired {
+            self.service.reservations.remove(&peer);
+            self.event(Event::Serving { peer, granted: false });
+        }
+        if let Some(next) = self.service.reservations.values().min() {
+            self.timers.set(Timer::Service, *next);
+        }
+    }
+
+    pub(super) fn handle_relay_open(&mut self, now: Instant, id: LinkId, open: &RelayOpen) {
+        let RelayOpen { request, target } = *open;
+        match self.check_relay_open(now, id, target) {
+            Ok((a, b)) => {
+                let token = self.service.next_token;
+                self.service.next_token += 1;
+                self.service.openings.insert(token, Opening { link: id, request, a, b });
+                let ttl = self.config.relay_ttl;
+                self.outputs.push_back(Output::Forward(ForwardAction::Open { token, a, b, ttl }));
+            }
+            Err(reason) => self.refuse(id, Some(request), reason),
+        }
+    }
+
+    /// Finds both ends of the channel that the peer of a link asks for.
+    fn check_relay_open(
+        &self,
+        now: Instant,
+        id: LinkId,
+        target: NodeId,
+    ) -> Result<(Endpoint, Endpoint), RefusalReason> {
+        let link = &self.links[&id];
+        if !self.service.is_on {
+            return Err(RefusalReason::Off);
+        }
+        if target == self.id || target == link.peer {
+            return Err(RefusalReason::Pointless);
+        }
+        let opened =
+            self.service.ends.values().filter(|end| end.peer == link.peer && end.opener).count();
+        let opening =
+            self.service.openings.values().filter(|opening| opening.a.peer == link.peer).count();
+        if opened + opening >= self.config.channels_per_peer_max {
+            return Err(RefusalReason::Full);
+        }
+        if self.service.reservations.get(&target).is_none_or(|expires| *expires <= now) {
+            return Err(RefusalReason::NoReservation);
+        }
+        let endpoint = |peer, link: LinkId| {
+            let addr = self.links[&link].paths.frame_addr().ok_or(RefusalReason::NotDirect)?;
+            Ok(Endpoint { peer, addr })
+        };
+        let target_link = self.link_to(target).ok_or(RefusalReason::NoReservation)?;
+        Ok((endpoint(link.peer, id)?, endpoint(target, target_link)?))
+    }
+
+    pub(super) fn handle_channel_opened(
+        &mut self,
+        _now: Instant,
+        token: u64,
+        result: Result<ChannelPair, OpenError>,
+    ) {
+        let Some(Opening { link, request, a, b }) = self.service.openings.remove(&token) else {
+            return;
+        };
+        let pair = match result {
+            Ok(pair) => pair,
+            Err(error) => {
+                let reason = match error {
+                    OpenError::Off => RefusalReason::Off,
+                    OpenError::Full => RefusalReason::Full,
+                    OpenError::SamePeer | OpenError::Unroutable => RefusalReason::Pointless,
+                };
+                self.refuse(link, Some(request), reason);
+                return;
+            }
+        };
+        let end = |peer, other, other_peer, opener| End { peer, other, other_peer, opener };
+        self.service.ends.insert(pair.a, end(a.peer, pair.b, b.peer, true));
+        self.service.ends.insert(pair.b, end(b.peer, pair.a, a.peer, false));
+        // The target hears first, so that it knows the channel when the first frame comes.
+        if let Some(target_link) = self.link_to(b.peer) {
+            let incoming = RelayIncoming { channel: pair.b, peer: a.peer, peer_addr: a.addr };
+            self.send(target_link, NodeMessage::RelayIncoming(incoming));
+        }
+        let ttl_s = self.relay_ttl_s();
+        let opened = RelayOpened { request, channel: pair.a, target_addr: b.addr, ttl_s };
+        self.send(link, NodeMessage::RelayOpened(opened));
+    }
+
+    pub(super) fn handle_relay_renew(&mut self, _now: Instant, peer: NodeId, channel: Channel) {
+        if self.service.ends.get(&channel).is_some_and(|end| end.peer == peer) {
+            let ttl = self.config.relay_ttl;
+            self.outputs.push_back(Output::Forward(ForwardAction::Extend(channel, ttl)));
+        }
+    }
+
+    /// The forwarder let go of these channels because nobody renewed them: both ends are told.
+    pub(super) fn handle_channels_expired(&mut self, expired: &[Channel]) {
+        for channel in expired.iter().copied() {
+            if let Some(end) = self.service.ends.remove(&channel) {
+                self.tell_closed(end.peer, channel);
+            }
+        }
+    }
+
+    fn tell_closed(&mut self, peer: NodeId, channel: Channel) {
+        if let Some(link) = self.link_to(peer) {
+            self.send(link, NodeMessage::RelayClosed(RelayClosed { channel }));
+        }
+    }
+
+    pub(super) fn rebind_service(&mut self, peer: NodeId, addr: SocketAddr) {
+        if self.service.ends.values().any(|end| end.peer == peer) {
+            self.outputs.push_back(Output::Forward(ForwardAction::Rebind(peer, addr)));
+        }
+    }
+
+    /// A peer is gone: so is everything that we lent it, and its counterparts are told.
+    pub(super) fn drop_service(&mut self, peer: NodeId) {
+        if self.service.reservations.remove(&peer).is_some() {
+            self.event(Event::Serving { peer, granted: false });
+        }
+        let gone: Vec<_> = self
+            .service
+            .ends
+            .iter()
+            .filter(|(_, end)| end.peer == peer)
+            .map(|(channel, end)| (*channel, *end))
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        for (channel, end) in gone {
+            self.service.ends.remove(&channel);
+            self.service.ends.remove(&end.other);
+            self.tell_closed(end.other_peer, end.other);
+        }
+        self.outputs.push_back(Output::Forward(ForwardAction::ClosePeer(peer)));
+    }
+}

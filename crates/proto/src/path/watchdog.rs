@@ -1,0 +1,70 @@
+//! Tells a silent path from an idle one.
+//!
+//! Only the counters of datagrams sent and received are looked at. Sending without hearing is
+//! suspicion; a ping that must be answered turns it into proof, because not everything that is
+//! sent on a path obliges the peer to answer on it (acknowledgements, probes of other addresses).
+
+use core::time::Duration;
+
+use crate::time::Instant;
+
+/// What the counters say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Heard since, or nothing was sent.
+    Alive,
+    /// Sent without hearing: ping it. Said once for each silence.
+    Suspect,
+    /// Pinged, and still nothing.
+    Dead,
+}
+
+/// The counters of one path as last seen.
+#[derive(Debug, Default)]
+pub(super) struct Watchdog {
+    tx: u64,
+    rx: u64,
+    /// When the first datagram that was not followed by any reception was noticed.
+    silent_since: Option<Instant>,
+    active: bool,
+}
+
+impl Watchdog {
+    /// Whether anything was sent or received between the last two samples.
+    pub(super) fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Takes a sample. `silence` is the least time without an answer that means death; a path with
+    /// a long round trip gets three of these.
+    pub(super) fn observe(
+        &mut self,
+        now: Instant,
+        tx: u64,
+        rx: u64,
+        silence: Duration,
+        rtt: Duration,
+    ) -> Verdict {
+        let heard = rx != self.rx;
+        let sent = tx != self.tx;
+        (self.tx, self.rx) = (tx, rx);
+        self.active = heard || sent;
+        if heard {
+            self.silent_since = None;
+            return Verdict::Alive;
+        }
+        match self.silent_since {
+            None if sent => {
+                self.silent_since = Some(now);
+                Verdict::Suspect
+            }
+            None => Verdict::Alive,
+            Some(since) if now - since >= silence.max(rtt * 3) => Verdict::Dead,
+            Some(_) => {
+                // A suspect is watched closely, whether or not more is sent.
+                self.active = true;
+                Verdict::Alive
+            }
+        }
+    }
+}
