@@ -125,7 +125,8 @@ impl Node {
             },
             ChaCha8Rng::from_seed(draw()),
         );
-        let gate = Gate::new(GateConfig { allow_nets: builder.allow_nets, ..GateConfig::default() });
+        let gate =
+            Gate::new(GateConfig { allow_nets: builder.allow_nets, ..GateConfig::default() });
         let socket = SocketConfig {
             binds: builder.binds,
             seed: u64::from_le_bytes(*draw().first_chunk().expect("32 bytes have 8")),
@@ -145,7 +146,8 @@ impl Node {
         let (commands, command_inputs) = mpsc::channel(COMMAND_QUEUE);
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let machine = baran_proto::node::Node::new(id, config, draw());
-        let driver = Driver::new(machine, endpoint.clone(), limits, builder.network, events.clone());
+        let driver =
+            Driver::new(machine, endpoint.clone(), limits, builder.network, events.clone());
         let snapshot = driver.snapshot();
         tokio::spawn(driver.run(builder.peers, command_inputs, endpoint_inputs, link_inputs));
         Ok(Self { shared: Arc::new(Shared { id, endpoint, commands, events, snapshot }) })
@@ -172,7 +174,8 @@ impl Node {
     pub fn invite(&self) -> PeerAddr {
         let Snapshot { addresses, offered, homes } = self.snapshot();
         let mut addrs = offered;
-        addrs.extend(addresses.into_iter().filter(|addr| !addrs.contains(addr)).collect::<Vec<_>>());
+        addrs
+            .extend(addresses.into_iter().filter(|addr| !addrs.contains(addr)).collect::<Vec<_>>());
         addrs.truncate(baran_proto::invite::ADDRS_MAX);
         PeerAddr { id: self.id(), addrs, homes }
     }

@@ -129,8 +129,10 @@ pub struct RelayStatus {
 pub struct PeerStatus {
     /// Who.
     pub id: NodeId,
-    /// How.
+    /// The path in use.
     pub path: PathInfo,
+    /// Paths that are open and take over if that one dies.
+    pub backups: Vec<PathInfo>,
     /// Conversations that are open.
     pub sessions: usize,
 }

@@ -6,10 +6,14 @@ use baran::{Connection, Node, NodeBuilder, PathKind, PeerAddr};
 
 const PROTOCOL: &str = "test/1";
 
+/// A node that cannot probe its peers' addresses: the gate lets nothing out to loopback but what
+/// the owner named, so two such nodes reach each other through a third alone.
+fn shy() -> NodeBuilder {
+    Node::builder().bind("127.0.0.1:0".parse().unwrap())
+}
+
 fn builder() -> NodeBuilder {
-    Node::builder()
-        .bind("127.0.0.1:0".parse().unwrap())
-        .allow_net("127.0.0.0/8".parse().unwrap())
+    shy().allow_net("127.0.0.0/8".parse().unwrap())
 }
 
 async fn within<F: Future>(future: F) -> F::Output {
@@ -70,8 +74,8 @@ async fn echo_over_a_direct_path() {
 #[tokio::test(flavor = "multi_thread")]
 async fn echo_through_a_relay_by_bare_id() {
     let relay = builder().spawn().await.unwrap();
-    let a = builder().peer(relay.invite()).spawn().await.unwrap();
-    let b = builder().peer(relay.invite()).spawn().await.unwrap();
+    let a = shy().peer(relay.invite()).spawn().await.unwrap();
+    let b = shy().peer(relay.invite()).spawn().await.unwrap();
     serve_echo(&b);
     let connection = within(a.connect(PeerAddr::from(b.id()), PROTOCOL)).await.unwrap();
     let path = connection.path().unwrap();
@@ -82,4 +86,52 @@ async fn echo_through_a_relay_by_bare_id() {
     assert_eq!(status.relay.channels, [(a.id(), b.id())]);
     assert!(status.relay.reservations.contains(&b.id()));
     assert!(status.relay.bytes > 4_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moves_from_the_relay_to_a_direct_path_under_traffic() {
+    let relay = builder().spawn().await.unwrap();
+    let a = builder().peer(relay.invite()).spawn().await.unwrap();
+    let b = builder().peer(relay.invite()).spawn().await.unwrap();
+    serve_echo(&b);
+    let connection = within(a.connect(PeerAddr::from(b.id()), PROTOCOL)).await.unwrap();
+    let mut changes = connection.path_changes();
+    let direct = async {
+        while connection.path().unwrap().kind != PathKind::Direct {
+            changes.changed().await.unwrap();
+        }
+    };
+    let bytes = noise(2_000_000);
+    let (echoed, ()) = within(async { tokio::join!(echo(&connection, &bytes), direct) }).await;
+    assert!(echoed == bytes);
+    within(relay.close()).await;
+    assert!(within(echo(&connection, &bytes)).await == bytes, "the relay is not needed any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_relay_carries_on_when_the_first_goes() {
+    let relays = [builder().spawn().await.unwrap(), builder().spawn().await.unwrap()];
+    let with_relays = || relays.iter().fold(shy(), |node, relay| node.peer(relay.invite()));
+    let (a, b) = (with_relays().spawn().await.unwrap(), with_relays().spawn().await.unwrap());
+    serve_echo(&b);
+    // B has to be a guest of both before it is asked for.
+    while b.status().await.unwrap().homes.len() < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let connection = within(a.connect(PeerAddr::from(b.id()), PROTOCOL)).await.unwrap();
+    let first = connection.path().unwrap().via.unwrap();
+    let has_backup = async || {
+        let status = a.status().await.unwrap();
+        status.peers.iter().any(|peer| peer.id == b.id() && !peer.backups.is_empty())
+    };
+    while !within(has_backup()).await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let used = relays.iter().find(|relay| relay.id() == first).unwrap();
+    within(used.close()).await;
+    let bytes = noise(100_000);
+    assert!(within(echo(&connection, &bytes)).await == bytes);
+    let path = connection.path().unwrap();
+    assert_eq!(path.kind, PathKind::Relayed);
+    assert_ne!(path.via, Some(first));
 }

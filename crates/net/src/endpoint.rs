@@ -190,12 +190,7 @@ impl Endpoint {
         task.abort_handle()
     }
 
-    async fn try_dial(
-        &self,
-        id: DialId,
-        peer: NodeId,
-        to: RemoteAddr,
-    ) -> Result<NewLink, String> {
+    async fn try_dial(&self, id: DialId, peer: NodeId, to: RemoteAddr) -> Result<NewLink, String> {
         let shared = &self.shared;
         let addr = match to {
             RemoteAddr::Direct(addr) => crate::socket::to_ipv6(addr),
@@ -214,11 +209,19 @@ impl Endpoint {
             .await
             .map_err(|_| "no answer".to_owned())?
             .map_err(|error| error.to_string())?;
-        self.admit(conn, Side::Client, Some(id)).ok_or_else(|| "lost at once".to_owned())
+        let control = conn.open_bi().await.map_err(|error| error.to_string())?;
+        let link = self.admit(conn, Some(control), Some(id));
+        link.ok_or_else(|| "lost at once".to_owned())
     }
 
-    /// Turns an authenticated connection into a link.
-    fn admit(&self, conn: noq::Connection, side: Side, dial: Option<DialId>) -> Option<NewLink> {
+    /// Turns an authenticated connection into a link. A client brings the control stream.
+    fn admit(
+        &self,
+        conn: noq::Connection,
+        control: Option<(noq::SendStream, noq::RecvStream)>,
+        dial: Option<DialId>,
+    ) -> Option<NewLink> {
+        let side = if control.is_some() { Side::Client } else { Side::Server };
         let shared = &self.shared;
         let identity = conn.peer_identity()?;
         let keys = identity.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok()?;
@@ -233,7 +236,7 @@ impl Endpoint {
             Arc::clone(&shared.acceptors),
         );
         let link = Link::new(id, mux, shared.control.clone());
-        let remote = link.start(side, shared.link_events.clone())?;
+        let remote = link.start(control, shared.link_events.clone())?;
         Some(NewLink { link, side, remote, dial })
     }
 
@@ -256,7 +259,7 @@ impl Endpoint {
                     endpoint.shared.unvalidated.fetch_sub(1, Ordering::Relaxed);
                 }
                 if let Ok(Ok(conn)) = result
-                    && let Some(new) = endpoint.admit(conn, Side::Server, None)
+                    && let Some(new) = endpoint.admit(conn, None, None)
                 {
                     drop(endpoint.shared.events.send(EndpointEvent::Up(new)).await);
                 }

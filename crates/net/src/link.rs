@@ -4,26 +4,30 @@
 //! paths, streams and datagrams, one drains streams. What the node must know goes to one bounded
 //! channel; the link waits when that is full, and so, in turn, does the peer.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use baran_proto::frame::Channel;
 use baran_proto::id::NodeId;
 use baran_proto::node::{LinkId, RemoteAddr};
-use baran_proto::path::{PathId, Sample, Selected, Side};
+use baran_proto::path::{PathId, Sample, Selected};
 use baran_proto::wire::mux::{HEAD_LEN_MAX, head_len, parse_head};
 use baran_proto::wire::{DecodeError, LENGTH_LEN, MESSAGE_LEN_MAX, Message, NodeMessage};
 use noq::{PathEvent, PathStatus};
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use crate::mux::{Mux, Session, SessionError};
+use crate::mux::{Mux, Session, SessionError, lock};
 use crate::socket::SocketControl;
 
 /// Longest wait for the number of a session at the head of a stream.
 const HEADER_MAX: Duration = Duration::from_secs(10);
+
+/// How long a lost connection may still have something to send (RFC 9000 §10.2: three PTO).
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Codes with which a connection is closed.
 pub mod link_code {
@@ -63,23 +67,30 @@ pub struct Link {
     id: LinkId,
     mux: Arc<Mux>,
     control: SocketControl,
+    /// Mapped addresses of relayed paths, to be forgotten with them.
+    mapped: Arc<Mutex<BTreeMap<PathId, SocketAddr>>>,
 }
 
 impl Link {
     pub(crate) fn new(id: LinkId, mux: Arc<Mux>, control: SocketControl) -> Self {
-        Self { id, mux, control }
+        Self { id, mux, control, mapped: Arc::default() }
     }
 
     /// Starts the tasks of a connection that just came up. Returns where its first path leads, or
     /// `None` if that path is gone already.
-    pub(crate) fn start(&self, side: Side, events: LinkEvents) -> Option<RemoteAddr> {
+    /// The control stream is the first that the client opens, so it is handed over here.
+    pub(crate) fn start(
+        &self,
+        control: Option<(noq::SendStream, noq::RecvStream)>,
+        events: LinkEvents,
+    ) -> Option<RemoteAddr> {
         let path_events = self.mux.conn.path_events();
         let updates = self.mux.conn.nat_traversal_updates();
         let first = self.remote_of(noq::PathId::ZERO)?;
         let link = self.clone();
         tokio::spawn(async move {
             let reason = tokio::select! {
-                reason = link.run_messages(side, &events) => reason,
+                reason = link.run_messages(control, &events) => reason,
                 reason = link.run_watch(path_events, updates, &events) => reason,
                 () = link.mux.run_drain() => String::new(),
                 reason = link.mux.conn.closed() => reason.to_string(),
@@ -90,6 +101,11 @@ impl Link {
             }
             link.mux.lost(&reason);
             drop(events.send((link.id, LinkEvent::Down(reason))).await);
+            // QUIC still says goodbye over them for a while.
+            tokio::time::sleep(GOODBYE).await;
+            for mapped in std::mem::take(&mut *lock(&link.mapped)).into_values() {
+                link.control.remove_relayed(mapped);
+            }
         });
         Some(first)
     }
@@ -236,21 +252,23 @@ impl Link {
         if !self.control.is_mapped(addr) {
             return Some(RemoteAddr::Direct(addr));
         }
+        lock(&self.mapped).insert(number(path), addr);
         let (relay, channel) = self.control.lookup_relayed(addr)?;
         Some(RemoteAddr::Relayed { relay, channel })
     }
 
-    /// Opens or awaits the control stream, which is the first of all, then serves it and the
-    /// others.
-    async fn run_messages(&self, side: Side, events: &LinkEvents) -> String {
-        let conn = &self.mux.conn;
-        let streams = match side {
-            Side::Client => conn.open_bi().await,
-            Side::Server => conn.accept_bi().await,
-        };
-        let (send, recv) = match streams {
-            Ok(streams) => streams,
-            Err(error) => return error.to_string(),
+    /// Serves the control stream, which a server has to wait for, then that and the others.
+    async fn run_messages(
+        &self,
+        control: Option<(noq::SendStream, noq::RecvStream)>,
+        events: &LinkEvents,
+    ) -> String {
+        let (send, recv) = match control {
+            Some(streams) => streams,
+            None => match self.mux.conn.accept_bi().await {
+                Ok(streams) => streams,
+                Err(error) => return error.to_string(),
+            },
         };
         drop(send.set_priority(1));
         tokio::select! {
@@ -345,6 +363,12 @@ impl Link {
             PathEvent::Abandoned { id, reason, .. } => {
                 debug!(peer = %self.peer().short(), ?id, ?reason, "path gone");
                 Some(LinkEvent::PathClosed(number(id)))
+            }
+            PathEvent::Discarded { id, .. } => {
+                if let Some(mapped) = lock(&self.mapped).remove(&number(id)) {
+                    self.control.remove_relayed(mapped);
+                }
+                None
             }
             // Over a relayed path the peer sees an address that exists only inside it.
             PathEvent::ObservedAddr { id, addr, .. } if !self.is_relayed(id) => {

@@ -30,10 +30,10 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
 pub(crate) use self::outbox::Outbox;
-pub use self::recv::RecvStream;
 use self::recv::RecvShared;
-pub use self::send::SendStream;
+pub use self::recv::RecvStream;
 use self::send::SendShared;
+pub use self::send::SendStream;
 pub use self::session::Session;
 use self::session::SessionShared;
 use crate::budget::Budget;

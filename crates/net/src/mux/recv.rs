@@ -226,7 +226,12 @@ impl RecvStream {
         if let Some(chunk) = state.pop(max) {
             let len = chunk.len() as u64;
             let (now, mux) = (self.mux.now(), &self.mux);
-            let grant = state.credit.consume(now, || mux.rtt().unwrap_or(RTT_UNKNOWN), len, |more| mux.reserve(more));
+            let grant = state.credit.consume(
+                now,
+                || mux.rtt().unwrap_or(RTT_UNKNOWN),
+                len,
+                |more| mux.reserve(more),
+            );
             let ended = state.end.is_some();
             drop(state);
             self.mux.note_read(len);

@@ -1,5 +1,6 @@
 //! The writing half of a stream.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -35,6 +36,8 @@ pub struct SendStream {
     session: Arc<SessionShared>,
     stream: noq::SendStream,
     shared: Arc<SendShared>,
+    /// Watched while the writer waits for credit.
+    stopped: Option<Pin<Box<noq::Stopped>>>,
     is_finished: bool,
 }
 
@@ -45,7 +48,7 @@ impl SendStream {
         stream: noq::SendStream,
         shared: Arc<SendShared>,
     ) -> Self {
-        Self { mux, session, stream, shared, is_finished: false }
+        Self { mux, session, stream, shared, stopped: None, is_finished: false }
     }
 
     /// The QUIC stream number.
@@ -68,8 +71,7 @@ impl SendStream {
             *lock(&self.shared.writer) = Some(cx.waker().clone());
             available = lock(&self.shared.credit).available();
             if available == 0 {
-                // Also notices that the peer stopped the stream or the connection is gone.
-                return self.poll_dead(cx);
+                return self.poll_stopped(cx);
             }
         }
         let len = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
@@ -79,11 +81,16 @@ impl SendStream {
         Poll::Ready(Ok(written))
     }
 
-    fn poll_dead(&mut self, _cx: &mut Context<'_>) -> Poll<Result<usize, SessionError>> {
-        match self.mux.conn.close_reason() {
-            Some(reason) => Poll::Ready(Err(reason.into())),
-            None => Poll::Pending,
-        }
+    /// While there is no credit: notices that the peer stopped the stream or the link is lost.
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, SessionError>> {
+        let stopped = self.stopped.get_or_insert_with(|| Box::pin(self.stream.stopped()));
+        std::task::ready!(stopped.as_mut().poll(cx)).map_or_else(
+            |error| Poll::Ready(Err(stopped_error(error))),
+            |code| {
+                let stopped = |code: noq::VarInt| SessionError::Stopped(code.into_inner());
+                Poll::Ready(Err(code.map_or(SessionError::StreamClosed, stopped)))
+            },
+        )
     }
 
     /// Writes some of `bytes` and returns how many. Cancel-safe.
@@ -130,8 +137,7 @@ impl SendStream {
         match self.stream.stopped().await {
             Ok(None) => Ok(()),
             Ok(Some(code)) => Err(SessionError::Stopped(code.into_inner())),
-            Err(noq::StoppedError::ConnectionLost(error)) => Err(error.into()),
-            Err(noq::StoppedError::ZeroRttRejected) => Err(SessionError::StreamClosed),
+            Err(error) => Err(stopped_error(error)),
         }
     }
 
@@ -139,6 +145,13 @@ impl SendStream {
     pub fn reset(&mut self, code: u32) {
         drop(self.stream.reset(code.into()));
         self.is_finished = true;
+    }
+}
+
+fn stopped_error(error: noq::StoppedError) -> SessionError {
+    match error {
+        noq::StoppedError::ConnectionLost(error) => error.into(),
+        noq::StoppedError::ZeroRttRejected => SessionError::StreamClosed,
     }
 }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use baran_proto::id::{NodeId, SecretKey};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key,
+};
 use rustls::pki_types::{
     CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
 };
@@ -46,12 +48,11 @@ impl Tls {
     pub(crate) fn new(secret: &SecretKey, alpn: Vec<u8>) -> Result<Self, rustls::Error> {
         let mut provider = rustls::crypto::ring::default_provider();
         // AES-128 first: the fastest on every machine with AES instructions.
-        provider.cipher_suites.sort_by_key(|suite| {
-            suite.suite() != rustls::CipherSuite::TLS13_AES_128_GCM_SHA256
-        });
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| suite.suite() != rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
         let pkcs8 = [&PKCS8_PREFIX[..], &secret.to_bytes()].concat();
-        let signing =
-            rustls::crypto::ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8))?;
+        let signing = rustls::crypto::ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8))?;
         let certificate = CertificateDer::from(spki(secret.id()));
         let key = Arc::new(CertifiedKey::new(vec![certificate], signing));
         Ok(Self { provider: Arc::new(provider), key, alpn })
@@ -82,9 +83,9 @@ impl Tls {
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(self.verifier(None))
-            .with_cert_resolver(Arc::new(
-                rustls::server::AlwaysResolvesServerRawPublicKeys::new(Arc::clone(&self.key)),
-            ));
+            .with_cert_resolver(Arc::new(rustls::server::AlwaysResolvesServerRawPublicKeys::new(
+                Arc::clone(&self.key),
+            )));
         config.alpn_protocols = vec![self.alpn.clone()];
         config.send_tls13_tickets = 0;
         Ok(config)

@@ -96,6 +96,7 @@ pub fn endpoint(socket: Box<dyn AsyncUdpSocket>) -> Endpoint {
 fn transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport
+        .max_concurrent_multipath_paths(4)
         .stream_receive_window(8_000_000_u32.into())
         .receive_window(16_000_000_u32.into())
         .send_window(16_000_000);

@@ -99,6 +99,10 @@ impl Node {
         self.forget_if_unwanted(id);
     }
 
+    pub(super) fn is_wanted_by_owner(&self, id: NodeId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.wanted)
+    }
+
     /// Whether `home` is wanted to be asked for `target`.
     pub(super) fn is_wanted_for(&self, home: NodeId, target: NodeId) -> bool {
         self.peers.get(&home).is_some_and(|peer| peer.for_peers.contains(&target))
@@ -161,10 +165,10 @@ impl Node {
             self.dial(id, RemoteAddr::Direct(addr), Word::Peer);
         }
         for home in homes {
-            self.want_as_home(now, home, id, Word::Owner);
+            self.want_as_home(now, &home, id, Word::Owner);
         }
         for home in claimed_homes {
-            self.want_as_home(now, home, id, Word::Peer);
+            self.want_as_home(now, &home, id, Word::Peer);
         }
         for link in self.signallers_for(id, tries) {
             self.request_channel(link, id);
@@ -198,7 +202,8 @@ impl Node {
             || self.requests.values().any(|target| *target == id)
             || self.peers.iter().any(|(home, peer)| {
                 let is_dialled = self.dials.values().any(|dial| dial.peer == *home);
-                peer.for_peers.contains(&id) && (peer.tries == 0 || is_dialled)
+                let is_awaited = peer.tries == 0 && self.link_to(*home).is_none();
+                peer.for_peers.contains(&id) && (is_awaited || is_dialled)
             });
         if let Some(peer) = self.peers.get_mut(&id)
             && peer.wanted
@@ -210,7 +215,7 @@ impl Node {
     }
 
     /// Reaches a home of `target`, to ask it for `target`.
-    pub(super) fn want_as_home(&mut self, now: Instant, home: Home, target: NodeId, word: Word) {
+    pub(super) fn want_as_home(&mut self, now: Instant, home: &Home, target: NodeId, word: Word) {
         let is_full = self.peers.len() >= self.config.peers_max;
         if home.id == self.id
             || self.link_to(home.id).is_some()

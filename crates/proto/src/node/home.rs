@@ -264,18 +264,24 @@ impl Node {
             .filter(|named| !besides.contains(&named.home.id))
             .map(|named| (named.attempts, signaller(named.home.id), &named.home))
             .min_by_key(|(attempts, on, _)| (*attempts, on.is_none()));
+        let needs_relay = link.was_relayed && self.is_wanted_by_owner(target);
         match best.map(|(_, on, home)| (on, home.clone())) {
             None => self.feed_paths(now, id, path::Input::RelayFailed),
             Some((Some(on), home)) => {
                 self.count_attempt(id, home.id);
                 self.request_channel(on, target);
             }
+            // Nobody is dialled for the sake of a link that is itself only means, or that never
+            // needed a relay: homes have homes, and each link would lead to more.
+            Some((None, _)) if !needs_relay => {
+                self.feed_paths(now, id, path::Input::RelayFailed);
+            }
             Some((None, home)) => {
                 // Its first Hello brings us back here; counted only when it is overdue.
                 if self.is_wanted_for(home.id, target) {
                     self.count_attempt(id, home.id);
                 }
-                self.want_as_home(now, home, target, Word::Peer);
+                self.want_as_home(now, &home, target, Word::Peer);
             }
         }
     }

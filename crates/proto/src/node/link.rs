@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) relays: bool,
     /// Whether the peer is behind our own NAT or on our own network.
     is_neighbour: bool,
+    /// A relayed path was or is among the paths.
+    pub(super) was_relayed: bool,
     /// We asked for a reservation and wait for the answer.
     pub(super) is_asked: bool,
     /// The peer's address for frames that our reservation there opened to unknown channels.
@@ -57,6 +59,7 @@ impl Node {
                 trusted: Vec::new(),
                 relays: false,
                 is_neighbour: self.is_neighbour_addr(remote),
+                was_relayed: false,
                 is_asked: false,
                 home_addr: None,
                 homes: Vec::new(),
@@ -118,6 +121,9 @@ impl Node {
                 Remote::Direct(addr)
             }
             RemoteAddr::Relayed { relay, channel } => {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.was_relayed = true;
+                }
                 let via = self.relay_at(canonical(relay));
                 if let Some((on, relay)) = via {
                     self.use_channel(on, channel, Usage::Path(id, path));

@@ -128,11 +128,8 @@ impl Node {
 
     /// The open paths of a link.
     #[must_use]
-    pub fn paths(&self, link: LinkId) -> Vec<PathId> {
-        self.links
-            .get(&link)
-            .map(|link| link.paths.paths().map(|path| path.path).collect())
-            .unwrap_or_default()
+    pub fn paths(&self, link: LinkId) -> Vec<Selected> {
+        self.links.get(&link).map(|link| link.paths.paths().collect()).unwrap_or_default()
     }
 
     /// The path in use on a link.

@@ -1,0 +1,453 @@
+//! A small internet in memory that runs real nodes with their real gates and forwarders.
+//!
+//! One queue of events ordered by (time, sequence). A packet takes [`LATENCY`]; a handshake three
+//! of these, a round of punching four. Nodes are numbered, their ids in that order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
+use std::net::IpAddr;
+
+use super::super::*;
+use crate::egress::{Gate, GateConfig};
+use crate::forward::{ForwardConfig, Forwarder};
+use crate::invite::PeerAddr;
+use crate::machine::check_deadline;
+
+/// From any node to any other.
+pub(super) const LATENCY: Duration = Duration::from_millis(10);
+/// How long a dial or a path that reaches nobody is tried.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// When QUIC gives up a link of which no path works.
+pub(super) const IDLE: Duration = Duration::from_secs(15);
+
+/// What stands between a host and the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nat {
+    /// A public address.
+    None,
+    /// Endpoint-independent mapping, address-and-port-dependent filtering.
+    Easy,
+    /// Address-and-port-dependent mapping and filtering.
+    Hard,
+}
+
+/// One computer.
+pub(super) struct Host {
+    pub(super) node: Node,
+    pub(super) gate: Gate,
+    pub(super) forwarder: Forwarder,
+    pub(super) nat: Nat,
+    /// Hosts of one site are behind one NAT, on one network.
+    site: u8,
+    pub(super) inbound: BTreeSet<SocketAddr>,
+    pub(super) links: BTreeMap<LinkId, (usize, usize)>,
+    next_link: u64,
+    pub(super) dials: BTreeSet<DialId>,
+    pub(super) trusted: BTreeMap<SocketAddr, u32>,
+    /// Told to peers as what it sees of them.
+    pub(super) lie: Option<SocketAddr>,
+    pub(super) is_alive: bool,
+    pub(super) log: Vec<(Instant, Output)>,
+}
+
+pub(super) struct Path {
+    /// Where it leads from the client and from the server.
+    pub(super) remotes: [RemoteAddr; 2],
+    pub(super) tx: [u64; 2],
+    pub(super) rx: [u64; 2],
+}
+
+/// A link: its client's end and its server's.
+pub(super) struct Conn {
+    pub(super) hosts: [usize; 2],
+    links: [Option<LinkId>; 2],
+    pub(super) paths: BTreeMap<PathId, Path>,
+    next_path: u32,
+    pub(super) candidates: [BTreeSet<SocketAddr>; 2],
+}
+
+pub(super) enum What {
+    Input(usize, Input),
+    /// For whatever number the link has at that end when it arrives.
+    Tell(usize, usize, Box<dyn FnOnce(LinkId) -> Input>),
+    /// The handshake of a dial is done at the client.
+    Dialled(usize, DialId, NodeId, [RemoteAddr; 2], usize),
+    /// And at the server.
+    Accepted(usize),
+    PathOpens(usize, [RemoteAddr; 2]),
+    CloseIfIdle(usize, LinkId),
+    CloseDead,
+}
+
+/// The world. See the module's documentation.
+pub(super) struct World {
+    pub(super) now: Instant,
+    sequence: u64,
+    queue: BTreeMap<(Instant, u64), What>,
+    pub(super) hosts: Vec<Host>,
+    pub(super) conns: Vec<Conn>,
+    /// Pairs of hosts between which nothing passes.
+    pub(super) cut: BTreeSet<(usize, usize)>,
+    /// Whether every path carries something all the time.
+    pub(super) is_busy: bool,
+    pub(super) trace: DefaultHasher,
+}
+
+pub(super) fn id(n: usize) -> NodeId {
+    NodeId::from_bytes([u8::try_from(n + 1).unwrap(); 32])
+}
+
+/// Limits that let everybody relay.
+pub(super) fn config() -> NodeConfig {
+    NodeConfig { relay_rate_bytes_per_s: 1 << 20, ..NodeConfig::default() }
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self {
+            now: Instant::from_micros(1),
+            sequence: 0,
+            queue: BTreeMap::new(),
+            hosts: Vec::new(),
+            conns: Vec::new(),
+            cut: BTreeSet::new(),
+            is_busy: true,
+            trace: DefaultHasher::new(),
+        }
+    }
+
+    /// Adds a host at a site of its own.
+    pub(super) fn add(&mut self, nat: Nat) -> usize {
+        let site = 100 + u8::try_from(self.hosts.len()).unwrap();
+        self.add_with(nat, site, config())
+    }
+
+    pub(super) fn add_with(&mut self, nat: Nat, site: u8, config: NodeConfig) -> usize {
+        let n = self.hosts.len();
+        let seed = [u8::try_from(n).unwrap(); 32];
+        let lent = ForwardConfig { rate_bytes_per_s: 1 << 30, ..ForwardConfig::default() };
+        self.hosts.push(Host {
+            node: Node::new(id(n), config, seed),
+            gate: Gate::new(GateConfig::default()),
+            forwarder: Forwarder::new(&lent, ChaCha8Rng::from_seed(seed)),
+            nat,
+            site,
+            inbound: BTreeSet::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            dials: BTreeSet::new(),
+            trusted: BTreeMap::new(),
+            lie: None,
+            is_alive: true,
+            log: Vec::new(),
+        });
+        let addrs = vec![HostAddr { ip: self.local(n).ip(), prefix: 24 }];
+        self.input(n, Input::HostAddrs { addrs, ports: vec![4000] });
+        n
+    }
+
+    /// The address of the host's interface.
+    pub(super) fn local(&self, n: usize) -> SocketAddr {
+        let last = u8::try_from(n + 1).unwrap();
+        match self.hosts[n].nat {
+            Nat::None => self.outside(n, n),
+            Nat::Easy | Nat::Hard => SocketAddr::from(([192, 168, 1, last], 4000)),
+        }
+    }
+
+    /// The address that the host has in the eyes of another.
+    pub(super) fn outside(&self, n: usize, viewer: usize) -> SocketAddr {
+        let number = u16::try_from(n).unwrap();
+        let port = match self.hosts[n].nat {
+            Nat::None => 4000,
+            Nat::Easy => 5000 + number,
+            Nat::Hard => 6000 + 100 * number + u16::try_from(viewer).unwrap(),
+        };
+        SocketAddr::from(([5, 0, 0, self.hosts[n].site], port))
+    }
+
+    pub(super) fn is_same_site(&self, a: usize, b: usize) -> bool {
+        self.hosts[a].site == self.hosts[b].site
+    }
+
+    pub(super) fn passes(&self, a: usize, b: usize) -> bool {
+        let alive = self.hosts[a].is_alive && self.hosts[b].is_alive;
+        alive && !self.cut.contains(&(a.min(b), a.max(b)))
+    }
+
+    pub(super) fn push(&mut self, after: Duration, what: What) {
+        self.sequence += 1;
+        self.queue.insert((self.now + after, self.sequence), what);
+    }
+
+    pub(super) fn tell(
+        &mut self,
+        conn: usize,
+        end: usize,
+        after: Duration,
+        input: impl FnOnce(LinkId) -> Input + 'static,
+    ) {
+        self.push(after, What::Tell(conn, end, Box::new(input)));
+    }
+
+    pub(super) fn input(&mut self, n: usize, input: Input) {
+        if self.hosts[n].is_alive {
+            self.hosts[n].node.handle_input(self.now, input);
+            self.drain(n);
+        }
+    }
+
+    /// Lets `a` want `b`, of which it knows the id and perhaps the public address.
+    pub(super) fn want(&mut self, a: usize, b: usize, by_address: bool, keep: bool) {
+        let addrs = if by_address { vec![self.outside(b, a)] } else { Vec::new() };
+        let peer = PeerAddr { addrs, ..id(b).into() };
+        self.input(a, Input::Want { peer, keep });
+    }
+
+    /// The host dies without a word.
+    pub(super) fn kill(&mut self, n: usize) {
+        self.hosts[n].is_alive = false;
+        self.push(IDLE, What::CloseDead);
+    }
+
+    pub(super) fn run(&mut self, for_time: Duration) {
+        let end = self.now + for_time;
+        loop {
+            let event = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let timer = self
+                .hosts
+                .iter()
+                .enumerate()
+                .filter(|(_, host)| host.is_alive)
+                .filter_map(|(n, host)| Some((host.deadline()?, n)))
+                .min();
+            let next = [event, timer.map(|(at, _)| at)].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = next.max(self.now);
+            if event == Some(next)
+                && let Some((_, what)) = self.queue.pop_first()
+            {
+                self.happen(what);
+            } else if let Some((_, n)) = timer {
+                self.fire(n);
+            }
+        }
+        self.now = end;
+    }
+
+    fn fire(&mut self, n: usize) {
+        let expired = self.hosts[n].forwarder.handle_timeout(self.now);
+        if !expired.is_empty() {
+            self.input(n, Input::ChannelsExpired(expired));
+        }
+        self.hosts[n].node.handle_timeout(self.now);
+        self.drain(n);
+        check_deadline(&self.hosts[n].node, self.now);
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Input(n, input) => {
+                if let Input::LinkDown(link) = &input {
+                    self.hosts[n].links.remove(link);
+                }
+                self.input(n, input);
+            }
+            What::Tell(conn, end, input) => {
+                if let Some(link) = self.conns[conn].links[end] {
+                    self.input(self.conns[conn].hosts[end], input(link));
+                }
+            }
+            What::Dialled(n, dial, peer, remotes, to) => {
+                if self.hosts[n].dials.remove(&dial) {
+                    let conn = self.conns.len();
+                    self.conns.push(Conn {
+                        hosts: [n, to],
+                        links: [None; 2],
+                        paths: BTreeMap::from([(PathId(0), Path::new(remotes))]),
+                        next_path: 1,
+                        candidates: Default::default(),
+                    });
+                    self.push(LATENCY, What::Accepted(conn));
+                    self.link_up(conn, 0, peer, Some(dial));
+                }
+            }
+            What::Accepted(conn) => {
+                // Unless the client has closed it meanwhile.
+                if self.conns[conn].links[0].is_some() {
+                    let client = id(self.conns[conn].hosts[0]);
+                    self.link_up(conn, 1, client, None);
+                }
+            }
+            What::PathOpens(conn, remotes) => self.open_path(conn, remotes),
+            What::CloseIfIdle(n, link) => {
+                let Some((conn, _)) = self.hosts[n].links.get(&link).copied() else { return };
+                let peer = self.conns[conn].hosts[1];
+                if self.hosts[n].node.link_to(id(peer)) != Some(link) {
+                    self.close(conn);
+                }
+            }
+            What::CloseDead => {
+                for conn in 0..self.conns.len() {
+                    let paths: Vec<_> = self.conns[conn].paths.keys().copied().collect();
+                    if !paths.into_iter().any(|path| self.is_path_alive(conn, path)) {
+                        self.close(conn);
+                    }
+                }
+            }
+        }
+    }
+
+    fn link_up(&mut self, conn: usize, end: usize, peer: NodeId, dial: Option<DialId>) {
+        let n = self.conns[conn].hosts[end];
+        let link = LinkId(self.hosts[n].next_link);
+        self.hosts[n].next_link += 1;
+        self.hosts[n].links.insert(link, (conn, end));
+        self.conns[conn].links[end] = Some(link);
+        let remote = self.conns[conn].paths[&PathId(0)].remotes[end];
+        let side = [Side::Client, Side::Server][end];
+        self.input(n, Input::LinkUp { link, peer, side, path: PathId(0), remote, dial });
+        if end == 1 {
+            self.tell_observed(conn, PathId(0));
+        }
+    }
+
+    /// Each end of a direct path tells the other where it sees it.
+    fn tell_observed(&mut self, conn: usize, path: PathId) {
+        let Conn { hosts, paths, .. } = &self.conns[conn];
+        let (hosts, remotes) = (*hosts, paths[&path].remotes);
+        for end in [0, 1] {
+            if let RemoteAddr::Direct(addr) = remotes[1 - end] {
+                let addr = self.hosts[hosts[1 - end]].lie.unwrap_or(addr);
+                self.tell(conn, end, LATENCY, move |link| Input::Observed { link, addr });
+            }
+        }
+    }
+
+    fn open_path(&mut self, conn: usize, remotes: [RemoteAddr; 2]) {
+        let state = &mut self.conns[conn];
+        if state.links.contains(&None) || state.paths.values().any(|path| path.remotes == remotes) {
+            return;
+        }
+        let path = PathId(state.next_path);
+        state.next_path += 1;
+        state.paths.insert(path, Path::new(remotes));
+        for (end, after) in [(0, Duration::ZERO), (1, LATENCY)] {
+            let remote = remotes[end];
+            self.tell(conn, end, after, move |link| Input::PathOpened { link, path, remote });
+        }
+        self.tell_observed(conn, path);
+    }
+
+    /// Ends a link at both ends.
+    pub(super) fn close(&mut self, conn: usize) {
+        self.conns[conn].paths.clear();
+        for end in [0, 1] {
+            if let Some(link) = self.conns[conn].links[end].take() {
+                let n = self.conns[conn].hosts[end];
+                self.push(Duration::ZERO, What::Input(n, Input::LinkDown(link)));
+            }
+        }
+    }
+
+    /// Ends all links between two hosts.
+    pub(super) fn close_all(&mut self, a: usize, b: usize) {
+        for conn in 0..self.conns.len() {
+            if [[a, b], [b, a]].contains(&self.conns[conn].hosts) {
+                self.close(conn);
+            }
+        }
+    }
+
+    pub(super) fn is_path_alive(&mut self, conn: usize, path: PathId) -> bool {
+        let [a, b] = self.conns[conn].hosts;
+        let Some(state) = self.conns[conn].paths.get(&path) else { return false };
+        match state.remotes {
+            [RemoteAddr::Relayed { relay, channel }, RemoteAddr::Relayed { channel: back, .. }] => {
+                self.hop(a, relay, channel).is_some_and(|(to, _)| to == b)
+                    && self.hop(b, relay, back).is_some_and(|(to, _)| to == a)
+            }
+            _ => self.passes(a, b),
+        }
+    }
+
+    /// Sends a frame of host `n` through a relay; who gets it, on which channel.
+    pub(super) fn hop(
+        &mut self,
+        n: usize,
+        relay: SocketAddr,
+        channel: Channel,
+    ) -> Option<(usize, Channel)> {
+        let by = (0..self.hosts.len()).find(|by| self.outside(*by, n) == relay)?;
+        let from = self.outside(n, by);
+        let hop = self.hosts[by].forwarder.forward(self.now, from, channel, 1200, 1).ok()?;
+        let to = (0..self.hosts.len()).find(|to| self.outside(*to, by) == hop.to)?;
+        let passes = self.passes(n, by) && self.passes(by, to);
+        passes.then_some((to, hop.channel))
+    }
+
+    /// A digest of all outputs of all nodes and their times.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    /// The path that carries the data of `a` to `b`, if they are linked.
+    pub(super) fn selected(&self, a: usize, b: usize) -> Option<path::Remote> {
+        self.hosts[a].events().rev().find_map(|(_, event)| match event {
+            Event::PeerDown(peer) if *peer == id(b) => Some(None),
+            Event::Path { peer, selected, .. } if *peer == id(b) => Some(Some(selected.remote)),
+            _ => None,
+        })?
+    }
+
+    /// Numbers of links that stand between two hosts, as seen by `a`.
+    pub(super) fn links(&self, a: usize, b: usize) -> Vec<LinkId> {
+        let links = self.hosts[a].links.iter();
+        links
+            .filter(|(_, (conn, _))| self.conns[*conn].hosts.contains(&b))
+            .map(|(link, _)| *link)
+            .collect()
+    }
+
+    /// Who dialled the preferred link of `a` to `b`.
+    pub(super) fn client(&self, a: usize, b: usize) -> Option<usize> {
+        let link = self.hosts[a].node.link_to(id(b))?;
+        let (conn, _) = self.hosts[a].links[&link];
+        Some(self.conns[conn].hosts[0])
+    }
+
+    /// The candidates that `a` told `b` last.
+    pub(super) fn told(&self, a: usize, b: usize) -> Vec<IpAddr> {
+        let link = self.hosts[a].node.link_to(id(b)).unwrap();
+        let (conn, end) = self.hosts[a].links[&link];
+        self.conns[conn].candidates[end].iter().map(SocketAddr::ip).collect()
+    }
+}
+
+impl Path {
+    fn new(remotes: [RemoteAddr; 2]) -> Self {
+        Self { remotes, tx: [0; 2], rx: [0; 2] }
+    }
+}
+
+impl Host {
+    fn deadline(&self) -> Option<Instant> {
+        [self.node.poll_timeout(), self.forwarder.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Addresses that are trusted at the moment.
+    pub(super) fn trusted(&self) -> Vec<SocketAddr> {
+        self.trusted.iter().filter(|(_, held)| **held > 0).map(|(addr, _)| *addr).collect()
+    }
+
+    pub(super) fn events(&self) -> impl DoubleEndedIterator<Item = (Instant, &Event)> {
+        self.log.iter().filter_map(|(at, output)| match output {
+            Output::Event(event) => Some((*at, event)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn has_seen(&self, event: &Event) -> bool {
+        self.events().any(|(_, seen)| seen == event)
+    }
+}
