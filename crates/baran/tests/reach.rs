@@ -79,7 +79,7 @@ async fn echo_through_a_relay_by_bare_id() {
     serve_echo(&b);
     let connection = within(a.connect(PeerAddr::from(b.id()), PROTOCOL)).await.unwrap();
     let path = connection.path().unwrap();
-    assert_eq!((path.kind, path.via), (PathKind::Relayed, Some(relay.id())));
+    assert_eq!((path.kind, path.via), (PathKind::Relayed, Some(relay.id())), "{path:?}");
     let bytes = noise(2_000_000);
     assert!(within(echo(&connection, &bytes)).await == bytes);
     let status = relay.status().await.unwrap();
@@ -132,6 +132,6 @@ async fn a_second_relay_carries_on_when_the_first_goes() {
     let bytes = noise(100_000);
     assert!(within(echo(&connection, &bytes)).await == bytes);
     let path = connection.path().unwrap();
-    assert_eq!(path.kind, PathKind::Relayed);
+    assert_eq!(path.kind, PathKind::Relayed, "{path:?} {:?}", a.status().await);
     assert_ne!(path.via, Some(first));
 }

@@ -80,9 +80,10 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in
-            ["", "x", "-1", "+1", "1e3", "M", "1i", "inf", "nan", "1.2.3", ".5", "1 M", "9999T", "1µ"]
-        {
+        for text in [
+            "", "x", "-1", "+1", "1e3", "M", "1i", "inf", "nan", "1.2.3", ".5", "1 M", "9999T",
+            "1µ",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

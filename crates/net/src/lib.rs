@@ -11,5 +11,5 @@ pub mod budget;
 pub mod endpoint;
 pub mod link;
 pub mod mux;
-mod quic;
+pub mod quic;
 pub mod socket;

@@ -93,12 +93,8 @@ impl Link {
                 reason = link.run_messages(control, &events) => reason,
                 reason = link.run_watch(path_events, updates, &events) => reason,
                 () = link.mux.run_drain() => String::new(),
-                reason = link.mux.conn.closed() => reason.to_string(),
             };
-            if link.mux.conn.close_reason().is_none() {
-                debug!(peer = %link.peer().short(), reason, "closing a link");
-                link.close(link_code::VIOLATION, &reason);
-            }
+            link.give_up(&reason);
             link.mux.lost(&reason);
             drop(events.send((link.id, LinkEvent::Down(reason))).await);
             // QUIC still says goodbye over them for a while.
@@ -271,10 +267,27 @@ impl Link {
             },
         };
         drop(send.set_priority(1));
+        // When the connection ends, these two read what had arrived before they end as well:
+        // what was acknowledged to the peer is not lost.
+        let read = async {
+            let control = async {
+                let reason = self.read_control(recv, events).await;
+                self.give_up(&reason);
+                reason
+            };
+            tokio::join!(control, self.run_streams()).0
+        };
         tokio::select! {
             reason = self.write_control(send) => reason,
-            reason = self.read_control(recv, events) => reason,
-            reason = self.run_streams() => reason,
+            reason = read => reason,
+        }
+    }
+
+    /// Closes a connection that still stands, for a fault of the peer's.
+    fn give_up(&self, reason: &str) {
+        if self.mux.conn.close_reason().is_none() {
+            debug!(peer = %self.peer().short(), reason, "closing a link");
+            self.close(link_code::VIOLATION, reason);
         }
     }
 
@@ -283,8 +296,11 @@ impl Link {
             let Some(bytes) = self.mux.outbox.take().await else {
                 return "the peer does not read its control stream".into();
             };
-            if let Err(error) = send.write_all(&bytes).await {
-                return error.to_string();
+            match send.write_all(&bytes).await {
+                Ok(()) => {}
+                // The readers find out too, once they are through.
+                Err(noq::WriteError::ConnectionLost(_)) => std::future::pending().await,
+                Err(error) => return error.to_string(),
             }
         }
     }
@@ -378,50 +394,65 @@ impl Link {
         }
     }
 
-    /// Hands streams and datagrams of the peer to their sessions.
-    async fn run_streams(&self) -> String {
+    /// Hands streams and datagrams of the peer to their sessions, until the connection is gone and
+    /// nothing is left of it.
+    async fn run_streams(&self) {
         let conn = &self.mux.conn;
-        let mut heads = tokio::task::JoinSet::new();
+        let mut heads = Heads::new();
         loop {
             tokio::select! {
                 streams = conn.accept_bi() => match streams {
-                    Ok((send, mut recv)) => {
-                        heads.spawn(async move {
-                            let head = tokio::time::timeout(HEADER_MAX, read_head(&mut recv));
-                            head.await.ok().flatten().map(|id| (id, send, recv))
-                        });
-                    }
-                    Err(error) => return error.to_string(),
+                    Ok(streams) => read_head(&mut heads, streams),
+                    Err(_) => break,
                 },
-                Some(head) = heads.join_next() => {
-                    if let Ok(Some((id, send, recv))) = head {
-                        self.mux.incoming(id, send, recv);
-                    }
-                }
+                Some(head) = heads.join_next() => self.handle_head(head),
                 datagram = conn.read_datagram() => match datagram {
                     Ok(datagram) => {
                         if let Some((id, header)) = parse_head(&datagram) {
-                            self.mux.datagram(id, datagram.slice(header..));
+                            self.mux.datagram(id, &datagram[header..]);
                         }
                     }
-                    Err(error) => return error.to_string(),
+                    Err(_) => break,
                 },
             }
+        }
+        while let Ok(streams) = conn.accept_bi().await {
+            read_head(&mut heads, streams);
+        }
+        while let Some(head) = heads.join_next().await {
+            self.handle_head(head);
+        }
+    }
+
+    fn handle_head(&self, head: Result<Option<Head>, tokio::task::JoinError>) {
+        if let Ok(Some((id, send, recv))) = head {
+            self.mux.incoming(id, send, recv);
         }
     }
 }
 
-async fn next<S: tokio_stream::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
+/// The session of a stream that the peer opened, and the stream.
+type Head = (u32, noq::SendStream, noq::RecvStream);
+
+type Heads = tokio::task::JoinSet<Option<Head>>;
+
+/// Reads the session's number at the head of a stream.
+fn read_head(heads: &mut Heads, (send, mut recv): (noq::SendStream, noq::RecvStream)) {
+    heads.spawn(async move {
+        let number = async {
+            let mut bytes = [0; HEAD_LEN_MAX];
+            recv.read_exact(&mut bytes[..1]).await.ok()?;
+            let len = head_len(bytes[0]);
+            recv.read_exact(&mut bytes[1..len]).await.ok()?;
+            parse_head(&bytes[..len]).map(|(session, _)| session)
+        };
+        let session = tokio::time::timeout(HEADER_MAX, number).await.ok().flatten()?;
+        Some((session, send, recv))
+    });
 }
 
-/// Reads a session's number at the head of a stream.
-async fn read_head(recv: &mut noq::RecvStream) -> Option<u32> {
-    let mut bytes = [0; HEAD_LEN_MAX];
-    recv.read_exact(&mut bytes[..1]).await.ok()?;
-    let len = head_len(bytes[0]);
-    recv.read_exact(&mut bytes[1..len]).await.ok()?;
-    parse_head(&bytes[..len]).map(|(session, _)| session)
+async fn next<S: tokio_stream::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
 }
 
 /// The number of a QUIC path. `noq` 1.4.0 shows it only as text.

@@ -155,9 +155,10 @@ impl Candidates {
     #[must_use]
     pub fn is_our_outside(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        let seen = || self.reports.values().map(SocketAddr::ip);
-        let family = seen().filter(|other| other.is_ipv4() == ip.is_ipv4()).count();
-        seen().filter(|other| *other == ip).count() * 2 > family
+        let is_comparable =
+            |other: &IpAddr| other.is_ipv4() == ip.is_ipv4() && is_public(*other) == is_public(ip);
+        let seen = || self.reports.values().map(SocketAddr::ip).filter(is_comparable);
+        seen().filter(|other| *other == ip).count() * 2 > seen().count()
     }
 
     /// The networks of our interfaces.
@@ -266,6 +267,7 @@ mod tests {
             let all = candidates("192.168.1.2", &[&honest[..], &lies[..]].concat());
             assert_eq!(all.mapping(), Mapping::EndpointIndependent);
             assert_eq!(all.offer(false, 8), [addr("9.9.9.9:7")]);
+            assert!(!all.is_our_outside("6.6.6.6".parse().unwrap()));
         }
         // One peer that says something new each time still has one voice.
         let mut spoken = candidates("192.168.1.2", &honest[..2]);
@@ -291,6 +293,11 @@ mod tests {
         assert_eq!(home.offer(false, 8), [addr("9.9.9.9:7")]);
         assert_eq!(home.offer(true, 8), [addr("9.9.9.9:7"), addr("192.168.1.2:4000")]);
         assert!(home.is_our_outside("9.9.9.9".parse().unwrap()));
+        // Peers on our own network are no voices about the outside.
+        let lan = candidates("192.168.1.2", &["192.168.1.2:4000", "192.168.1.2:4000", "9.9.9.9:7"]);
+        assert_eq!(lan.offer(false, 8), [addr("9.9.9.9:7")]);
+        assert_eq!(lan.offer(true, 8), [addr("9.9.9.9:7"), addr("192.168.1.2:4000")]);
+        assert!(lan.is_our_outside("9.9.9.9".parse().unwrap()));
         assert!(home.is_on_link("192.168.1.77".parse().unwrap()));
         assert!(!home.is_on_link("192.168.2.77".parse().unwrap()));
     }

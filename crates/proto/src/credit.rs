@@ -10,8 +10,10 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// Bytes of a stream that may be sent without any credit from the reader.
-pub const INITIAL: u64 = 64 * 1024;
+/// Bytes of a stream that may be sent without any credit from the reader: twice what QUIC sends in
+/// the first round trip of a connection (RFC 9002 §7.2), and half of what a new connection may
+/// leave unread, so that one stalled stream never blocks the others.
+pub const INITIAL: u64 = 32 * 1024;
 
 /// Largest window in bytes: 16 MiB carries 1.3 Gb/s over a round trip of 100 ms.
 pub const WINDOW_MAX: u64 = 16 * 1024 * 1024;

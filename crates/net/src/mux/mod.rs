@@ -37,11 +37,14 @@ pub use self::send::SendStream;
 pub use self::session::Session;
 use self::session::SessionShared;
 use crate::budget::Budget;
-use crate::quic::WINDOW;
+use crate::quic::{SEND_WINDOW, SEND_WINDOW_MAX, WINDOW};
 use crate::socket::SocketControl;
 
 /// Sessions of a link at a time, both sides' together.
 const SESSIONS_MAX: usize = 1024;
+
+/// Bytes of datagrams that may wait on a link without the node's budget.
+const DATAGRAM_BYTES: u64 = 16 * 1024;
 
 /// Streams that wait for their session to be announced.
 const ORPHANS_MAX: usize = 32;
@@ -135,6 +138,8 @@ impl Acceptors {
 #[derive(Debug, Default)]
 struct Table {
     sessions: HashMap<u32, Arc<SessionShared>>,
+    /// The first number that the peer has not used: it counts up.
+    next_of_peer: u32,
     orphans: Vec<(u32, noq::SendStream, noq::RecvStream)>,
     lost: Option<String>,
 }
@@ -161,8 +166,12 @@ pub(crate) struct Mux {
     unread: AtomicU64,
     /// Bytes that may be unread and in flight together.
     window: AtomicU64,
-    /// Of that, what QUIC was told.
-    announced: AtomicU64,
+    /// Of that, what QUIC was told. Locked while it is told, so that it hears the latest last.
+    announced: Mutex<u64>,
+    /// Bytes that our streams may hold until the peer has acknowledged them.
+    send_window: Mutex<u64>,
+    /// Bytes of datagrams that wait to be read and are not of the budget.
+    datagrams: AtomicU64,
 }
 
 impl Mux {
@@ -190,7 +199,9 @@ impl Mux {
             drain: Notify::new(),
             unread: AtomicU64::new(0),
             window: AtomicU64::new(WINDOW.into()),
-            announced: AtomicU64::new(WINDOW.into()),
+            announced: Mutex::new(WINDOW.into()),
+            send_window: Mutex::new(SEND_WINDOW),
+            datagrams: AtomicU64::new(0),
         })
     }
 
@@ -222,8 +233,8 @@ impl Mux {
         let id = self.next_session.fetch_add(2, Ordering::Relaxed);
         let (session, shared) = Session::new(Arc::clone(self), id, protocol.to_owned());
         table.sessions.insert(id, shared);
-        drop(table);
         let open = SessionOpen { session: id, protocol: protocol.to_owned() };
+        // Under the lock, because the peer expects the numbers in order.
         self.outbox.push(Message::Mux(MuxMessage::SessionOpen(open)));
         Ok(session)
     }
@@ -251,27 +262,30 @@ impl Mux {
             return Err("a session with a number of ours".into());
         }
         let mut table = lock(&self.table);
-        if table.sessions.contains_key(&open.session) {
-            return Err("a session opened twice".into());
+        if open.session < table.next_of_peer {
+            return Err("a session number used twice or out of order".into());
         }
-        if table.sessions.len() >= SESSIONS_MAX {
-            drop(table);
-            self.send_close(open.session, close_code::BUSY, "too many sessions on this link");
-            return Ok(());
-        }
-        let (session, shared) = Session::new(Arc::clone(self), open.session, open.protocol);
-        table.sessions.insert(open.session, Arc::clone(&shared));
-        let (waiting, rest) = std::mem::take(&mut table.orphans)
+        table.next_of_peer = open.session.saturating_add(1);
+        // Numbers count up, so no lower one can be opened any more.
+        let (over, rest): (Vec<_>, _) = std::mem::take(&mut table.orphans)
             .into_iter()
-            .partition(|(id, ..)| *id == open.session);
+            .partition(|(id, ..)| *id <= open.session);
         table.orphans = rest;
-        drop(table);
-        let waiting: Vec<_> = waiting;
-        for (_, send, recv) in waiting {
-            let (send, recv) = self.wrap(&shared, send, recv);
-            shared.incoming(send, recv);
+        let is_full = table.sessions.len() >= SESSIONS_MAX;
+        let (session, shared) = Session::new(Arc::clone(self), open.session, open.protocol);
+        if !is_full {
+            table.sessions.insert(open.session, Arc::clone(&shared));
         }
-        self.acceptors.offer(session);
+        drop(table);
+        if is_full {
+            self.send_close(open.session, close_code::BUSY, "too many sessions on this link");
+        }
+        for (id, send, recv) in over {
+            self.incoming(id, send, recv);
+        }
+        if !is_full {
+            self.acceptors.offer(session);
+        }
         Ok(())
     }
 
@@ -327,8 +341,10 @@ impl Mux {
         }
         let ours = u32::from(self.side == Side::Server);
         let mut table = lock(&self.table);
-        // A stream may overtake the message that opens its session, but not one of ours.
-        if id % 2 == ours || table.orphans.len() >= ORPHANS_MAX {
+        // A stream may overtake the message that opens its session, but not one of ours, and none
+        // comes for a session that is over.
+        let is_over = id % 2 == ours || id < table.next_of_peer;
+        if is_over || table.orphans.len() >= ORPHANS_MAX {
             drop(table);
             drop(recv.stop(UNKNOWN_SESSION));
             drop(send.reset(UNKNOWN_SESSION));
@@ -338,10 +354,29 @@ impl Mux {
     }
 
     /// Hands a datagram to its session; nobody's datagram is dropped.
-    pub(crate) fn datagram(&self, id: u32, payload: bytes::Bytes) {
+    pub(crate) fn datagram(&self, id: u32, payload: &[u8]) {
         let session = lock(&self.table).sessions.get(&id).cloned();
         if let Some(session) = session {
-            session.datagram(payload);
+            session.datagram(self, payload);
+        }
+    }
+
+    /// Finds room for a datagram that waits to be read: in what the link has for them, or else in
+    /// the node's budget. Says whether in the latter; `None` if there is none.
+    fn reserve_datagram(&self, bytes: u64) -> Option<bool> {
+        let free = |waiting: u64| Some(waiting + bytes).filter(|sum| *sum <= DATAGRAM_BYTES);
+        let relaxed = Ordering::Relaxed;
+        if self.datagrams.fetch_update(relaxed, relaxed, free).is_ok() {
+            return Some(false);
+        }
+        self.budget.take(bytes).then_some(true)
+    }
+
+    fn release_datagram(&self, bytes: u64, budgeted: bool) {
+        if budgeted {
+            self.budget.give_back(bytes);
+        } else {
+            self.datagrams.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
@@ -395,15 +430,31 @@ impl Mux {
     /// Tells QUIC how much more the peer may send: the window less what lies unread. Told in steps
     /// of an eighth of the window, and at once when nothing is left.
     fn announce(&self) {
+        let mut announced = lock(&self.announced);
         let window = self.window.load(Ordering::Relaxed);
         let target = window.saturating_sub(self.unread.load(Ordering::Relaxed));
-        let announced = self.announced.load(Ordering::Relaxed);
         let step = window / 8;
-        if target.abs_diff(announced) > step || (target < step && target != announced) {
-            self.announced.store(target, Ordering::Relaxed);
+        if target.abs_diff(*announced) > step || (target < step && target != *announced) {
+            *announced = target;
             let target = VarInt::from_u64(target).unwrap_or(VarInt::MAX);
             self.conn.set_receive_window(target);
         }
+    }
+
+    /// Lets our streams hold more until it is acknowledged, if the path carries more and the
+    /// budget lasts. Twice the congestion window, so that one is ready when the other is
+    /// acknowledged: a peer that acknowledges nothing earns nothing.
+    fn widen_send(&self) -> bool {
+        let path = self.selected.borrow().map_or(0, |selected| selected.path.0);
+        let Some(stats) = self.conn.path_stats(path.into()) else { return false };
+        let mut window = lock(&self.send_window);
+        let wanted = stats.cwnd.saturating_mul(2).min(SEND_WINDOW_MAX);
+        let widens = wanted > *window && self.budget.take(wanted - *window);
+        if widens {
+            *window = wanted;
+            self.conn.set_send_window(wanted);
+        }
+        widens
     }
 
     fn want_drain(&self, stream: Arc<RecvShared>) {
@@ -422,5 +473,11 @@ impl Mux {
                 stream.drain(self);
             }
         }
+    }
+}
+
+impl Drop for Mux {
+    fn drop(&mut self) {
+        self.budget.give_back(*lock(&self.send_window) - SEND_WINDOW);
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::lock;
 
 /// Messages that may wait. A peer that does not take this many is not worth the memory.
-const WAITING_MAX: usize = 4096;
+const WAITING_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 struct Waiting {

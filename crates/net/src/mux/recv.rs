@@ -20,8 +20,15 @@ use super::{Mux, SessionError, lock};
 /// it came in.
 const COPY_BELOW: usize = 512;
 
-/// Chunks taken from QUIC at a time.
+/// Chunks taken from QUIC at a time for a reader that waits.
 const CHUNKS: usize = 32;
+
+/// The same where nobody reads. QUIC grants the peer what we take before it hears of the smaller
+/// window, so this is by how much an unread connection may exceed that.
+const CHUNKS_UNREAD: usize = 8;
+
+/// Smallest and largest block that unread bytes are copied into.
+const BLOCK: (usize, usize) = (1024, 16 * 1024);
 
 /// Round-trip time assumed where none is known.
 const RTT_UNKNOWN: Duration = Duration::from_millis(100);
@@ -38,10 +45,13 @@ enum End {
 
 #[derive(Debug)]
 struct State {
-    stream: noq::RecvStream,
+    /// `None` once the reader is gone.
+    stream: Option<noq::RecvStream>,
     chunks: VecDeque<Bytes>,
-    /// Small chunks, copied together; they come after `chunks`.
+    /// Chunks copied together; they come after `chunks`.
     tail: BytesMut,
+    /// Bytes in both.
+    unread: usize,
     end: Option<End>,
     credit: RecvCredit,
     reader: Option<Waker>,
@@ -88,28 +98,26 @@ impl RecvShared {
     pub(super) fn drain(&self, mux: &Mux) {
         self.waker.queued.store(false, Ordering::Release);
         let mut state = lock(&self.state);
-        self.fill(&mut state, mux);
-        let wake = if state.chunks.is_empty() && state.tail.is_empty() && state.end.is_none() {
-            None
-        } else {
-            state.reader.take()
-        };
+        self.fill(&mut state, mux, false);
+        let wake =
+            if state.unread == 0 && state.end.is_none() { None } else { state.reader.take() };
         drop(state);
         if let Some(reader) = wake {
             reader.wake();
         }
     }
 
-    fn fill(&self, state: &mut State, mux: &Mux) {
-        if state.end.is_some() {
-            return;
-        }
+    /// Takes what has arrived out of QUIC. Without a reader it is copied: a chunk is a slice of
+    /// all that came in one burst, up to 64 KiB, and would pin that for as long as it is unread.
+    fn fill(&self, state: &mut State, mux: &Mux, is_read: bool) {
         let waker = Waker::from(Arc::clone(&self.waker));
         let mut cx = Context::from_waker(&waker);
-        let mut arrived = 0;
-        loop {
+        let (copy_below, batch) =
+            if is_read { (COPY_BELOW, CHUNKS) } else { (usize::MAX, CHUNKS_UNREAD) };
+        while state.end.is_none() {
+            let Some(stream) = &mut state.stream else { return };
             let mut bufs = [const { Bytes::new() }; CHUNKS];
-            let polled = pin!(state.stream.read_many_chunks(&mut bufs)).poll(&mut cx);
+            let polled = pin!(stream.read_many_chunks(&mut bufs[..batch])).poll(&mut cx);
             let count = match polled {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Some(count))) => count,
@@ -126,22 +134,29 @@ impl RecvShared {
             if state.credit.receive(bytes as u64).is_err() {
                 let overrun = SessionError::Lost("the peer ignored the stream's limit".into());
                 state.end = Some(End::Failed(overrun));
-                drop(state.stream.stop(DROPPED));
+                drop(stream.stop(DROPPED));
                 break;
             }
-            arrived += bytes;
-            bufs.into_iter().take(count).for_each(|chunk| state.push(chunk));
-        }
-        if arrived > 0 {
-            mux.note_unread(arrived as u64);
+            bufs.into_iter().take(count).for_each(|chunk| state.push(chunk, copy_below));
+            mux.note_unread(bytes as u64);
         }
     }
 }
 
 impl State {
-    fn push(&mut self, chunk: Bytes) {
-        if chunk.len() < COPY_BELOW {
-            self.tail.extend_from_slice(&chunk);
+    fn stop(&mut self, code: VarInt) {
+        if self.end.is_none()
+            && let Some(stream) = &mut self.stream
+        {
+            drop(stream.stop(code));
+            self.end = Some(End::Failed(SessionError::StreamClosed));
+        }
+    }
+
+    fn push(&mut self, chunk: Bytes, copy_below: usize) {
+        self.unread += chunk.len();
+        if chunk.len() < copy_below {
+            self.copy(&chunk);
         } else {
             if !self.tail.is_empty() {
                 self.chunks.push_back(self.tail.split().freeze());
@@ -150,17 +165,32 @@ impl State {
         }
     }
 
+    /// Appends to the tail, in blocks that grow with what is unread.
+    fn copy(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let mut room = self.tail.capacity() - self.tail.len();
+            if room == 0 {
+                room = (self.unread / 2).clamp(BLOCK.0, BLOCK.1);
+                let full = std::mem::replace(&mut self.tail, BytesMut::with_capacity(room));
+                if !full.is_empty() {
+                    self.chunks.push_back(full.freeze());
+                }
+            }
+            let (now, rest) = bytes.split_at(room.min(bytes.len()));
+            self.tail.extend_from_slice(now);
+            bytes = rest;
+        }
+    }
+
     /// Up to `max` bytes that are in order.
     fn pop(&mut self, max: usize) -> Option<Bytes> {
         if self.chunks.is_empty() && !self.tail.is_empty() {
             self.chunks.push_back(self.tail.split().freeze());
         }
-        let chunk = self.chunks.front_mut()?;
-        if chunk.len() > max { Some(chunk.split_to(max)) } else { self.chunks.pop_front() }
-    }
-
-    fn unread(&self) -> usize {
-        self.chunks.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
+        let first = self.chunks.front_mut()?;
+        let chunk = if first.len() > max { first.split_to(max) } else { self.chunks.pop_front()? };
+        self.unread -= chunk.len();
+        Some(chunk)
     }
 }
 
@@ -194,9 +224,10 @@ impl RecvStream {
             waker,
             budgeted,
             state: Mutex::new(State {
-                stream,
+                stream: Some(stream),
                 chunks: VecDeque::new(),
                 tail: BytesMut::new(),
+                unread: 0,
                 end: None,
                 credit: RecvCredit::new(mux.now()),
                 reader: None,
@@ -220,8 +251,8 @@ impl RecvStream {
         max: usize,
     ) -> Poll<Result<Option<Bytes>, SessionError>> {
         let mut state = lock(&self.shared.state);
-        if state.chunks.is_empty() && state.tail.is_empty() {
-            self.shared.fill(&mut state, &self.mux);
+        if state.unread == 0 {
+            self.shared.fill(&mut state, &self.mux, true);
         }
         if let Some(chunk) = state.pop(max) {
             let len = chunk.len() as u64;
@@ -278,27 +309,23 @@ impl RecvStream {
 
     /// Tells the peer that nothing more is wanted.
     pub fn stop(&mut self, code: u32) {
-        let mut state = lock(&self.shared.state);
-        if state.end.is_none() {
-            drop(state.stream.stop(code.into()));
-            state.end = Some(End::Failed(SessionError::StreamClosed));
-        }
+        lock(&self.shared.state).stop(code.into());
     }
 }
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
-        if state.end.is_none() {
-            drop(state.stream.stop(DROPPED));
-            state.end = Some(End::Failed(SessionError::StreamClosed));
-        }
-        let unread = state.unread() as u64;
+        state.stop(DROPPED);
         let first = if self.shared.budgeted { credit::INITIAL } else { 0 };
         let reserved = state.credit.reserved() + first;
+        let unread = std::mem::take(&mut state.unread) as u64;
         state.chunks.clear();
-        state.tail.clear();
+        state.tail = BytesMut::new();
+        // Here and not with the last reference, which QUIC's waker may hold under QUIC's lock.
+        let stream = state.stream.take();
         drop(state);
+        drop(stream);
         self.mux.outbox.forget(self.shared.id);
         self.mux.note_read(unread);
         self.mux.release(reserved);

@@ -75,8 +75,12 @@ impl SendStream {
             }
         }
         let len = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
-        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[..len]))
-            .map_err(write_error)?;
+        let bytes = &bytes[..len];
+        let mut polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if polled.is_pending() && self.mux.widen_send() {
+            polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        }
+        let written = std::task::ready!(polled).map_err(write_error)?;
         lock(&self.shared.credit).send(written as u64);
         Poll::Ready(Ok(written))
     }

@@ -27,12 +27,32 @@ const UNACKNOWLEDGED_SWEEP: usize = 64;
 /// Longest wait for acknowledgements when a session is closed.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
+/// Bookkeeping that a datagram costs beside its bytes.
+const DATAGRAM_OVERHEAD: usize = 128;
+
+/// What a waiting datagram counts as, in bytes.
+fn cost(len: usize) -> u64 {
+    (len + DATAGRAM_OVERHEAD) as u64
+}
+
+/// Datagrams that wait to be read, each with whether its room is of the node's budget.
+#[derive(Debug, Default)]
+struct Datagrams(VecDeque<(Bytes, bool)>);
+
+impl Datagrams {
+    fn pop(&mut self, mux: &Mux) -> Option<Bytes> {
+        let (datagram, budgeted) = self.0.pop_front()?;
+        mux.release_datagram(cost(datagram.len()), budgeted);
+        Some(datagram)
+    }
+}
+
 /// What a session's handle, its streams and its link share.
 #[derive(Debug)]
 pub(super) struct SessionShared {
     streams: Mutex<VecDeque<(SendStream, RecvStream)>>,
     streams_notify: Notify,
-    datagrams: Mutex<VecDeque<Bytes>>,
+    datagrams: Mutex<Datagrams>,
     datagrams_notify: Notify,
     end: watch::Sender<Option<SessionError>>,
     unacknowledged: Mutex<Vec<Pin<Box<noq::Stopped>>>>,
@@ -68,12 +88,25 @@ impl SessionShared {
         }
     }
 
-    pub(super) fn datagram(&self, payload: Bytes) {
+    pub(super) fn datagram(&self, mux: &Mux, payload: &[u8]) {
         let mut datagrams = lock(&self.datagrams);
-        if datagrams.len() >= DATAGRAMS_MAX {
-            datagrams.pop_front();
+        // Asked under the lock: whoever ends the session empties the queue after that.
+        if self.end.borrow().is_some() {
+            return;
         }
-        datagrams.push_back(payload);
+        if datagrams.0.len() >= DATAGRAMS_MAX {
+            datagrams.pop(mux);
+        }
+        let cost = cost(payload.len());
+        let budgeted = loop {
+            match mux.reserve_datagram(cost) {
+                Some(budgeted) => break budgeted,
+                None if datagrams.pop(mux).is_some() => {}
+                None => return,
+            }
+        };
+        // Copied: what QUIC hands out is a slice of all that came in one burst.
+        datagrams.0.push_back((Bytes::copy_from_slice(payload), budgeted));
         drop(datagrams);
         self.datagrams_notify.notify_one();
     }
@@ -209,7 +242,7 @@ impl Session {
     pub async fn read_datagram(&self) -> Result<Bytes, SessionError> {
         loop {
             let notified = self.shared.datagrams_notify.notified();
-            if let Some(datagram) = lock(&self.shared.datagrams).pop_front() {
+            if let Some(datagram) = lock(&self.shared.datagrams).pop(&self.mux) {
                 return Ok(datagram);
             }
             self.check_open()?;
@@ -250,5 +283,6 @@ impl Drop for Session {
         self.abort(close_code::DROPPED, "");
         // Streams that nobody accepted refer to the session in turn.
         lock(&self.shared.streams).clear();
+        while lock(&self.shared.datagrams).pop(&self.mux).is_some() {}
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn id_of(spki: &[u8]) -> Option<NodeId> {
 
 /// The TLS side of our identity.
 #[derive(Debug, Clone)]
-pub(crate) struct Tls {
+pub struct Tls {
     provider: Arc<CryptoProvider>,
     key: Arc<CertifiedKey>,
     alpn: Vec<u8>,
@@ -45,7 +45,11 @@ pub(crate) struct Tls {
 
 impl Tls {
     /// Sets up TLS for `secret` in the network with the protocol identifier `alpn`.
-    pub(crate) fn new(secret: &SecretKey, alpn: Vec<u8>) -> Result<Self, rustls::Error> {
+    ///
+    /// # Errors
+    ///
+    /// If the key is none that the provider of cryptography takes.
+    pub fn new(secret: &SecretKey, alpn: Vec<u8>) -> Result<Self, rustls::Error> {
         let mut provider = rustls::crypto::ring::default_provider();
         // AES-128 first: the fastest on every machine with AES instructions.
         provider
@@ -64,7 +68,11 @@ impl Tls {
     }
 
     /// Settings for reaching `peer` and nobody else.
-    pub(crate) fn client(&self, peer: NodeId) -> Result<rustls::ClientConfig, rustls::Error> {
+    ///
+    /// # Errors
+    ///
+    /// If the provider of cryptography lacks what TLS 1.3 needs.
+    pub fn client(&self, peer: NodeId) -> Result<rustls::ClientConfig, rustls::Error> {
         let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
@@ -79,7 +87,11 @@ impl Tls {
     }
 
     /// Settings for being reached by anybody.
-    pub(crate) fn server(&self) -> Result<rustls::ServerConfig, rustls::Error> {
+    ///
+    /// # Errors
+    ///
+    /// As [`Tls::client`].
+    pub fn server(&self) -> Result<rustls::ServerConfig, rustls::Error> {
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(self.verifier(None))

@@ -87,8 +87,11 @@ pub enum Input {
         /// Whether to come back whenever the link is lost.
         keep: bool,
     },
-    /// The owner has given up on this peer, wanted once or for good. A link that stands stays.
+    /// Nobody waits for this peer: whoever did has a link, or has given up. One that is to be kept
+    /// is sought nevertheless.
     Unwant(NodeId),
+    /// The owner wants this peer neither once nor for good. A link that stands stays.
+    Forget(NodeId),
     /// The addresses of our interfaces, and the ports of our socket.
     HostAddrs {
         /// All of them, loopback left out.
@@ -290,6 +293,6 @@ pub enum Event {
         granted: bool,
     },
     /// Nobody can be asked for a wanted peer, or all who were asked refused and all dials came to
-    /// nothing. Said at most once for each attempt; attempts go on until [`Input::Unwant`].
+    /// nothing. Said at most once for each attempt; attempts go on while the peer is wanted.
     Unreachable(NodeId),
 }

@@ -87,6 +87,9 @@ impl Node {
             state.homes = peer.homes;
             state.homes.truncate(HOMES_MAX);
         }
+        for link in self.links.values_mut().filter(|link| link.peer == peer.id) {
+            link.is_means = false;
+        }
         if self.link_to(peer.id).is_none() {
             self.retry(now, peer.id);
         }
@@ -94,13 +97,20 @@ impl Node {
 
     pub(super) fn handle_unwant(&mut self, id: NodeId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        peer.wanted = false;
-        peer.keep = false;
+        peer.wanted = peer.keep;
         self.forget_if_unwanted(id);
     }
 
-    pub(super) fn is_wanted_by_owner(&self, id: NodeId) -> bool {
-        self.peers.get(&id).is_some_and(|peer| peer.wanted)
+    pub(super) fn handle_forget(&mut self, id: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.keep = false;
+        }
+        self.handle_unwant(id);
+    }
+
+    /// Whether a peer is wanted, but not by the owner: as a home of others.
+    pub(super) fn is_only_means(&self, id: NodeId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| !peer.wanted && !peer.for_peers.is_empty())
     }
 
     /// Whether `home` is wanted to be asked for `target`.

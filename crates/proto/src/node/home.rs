@@ -264,7 +264,7 @@ impl Node {
             .filter(|named| !besides.contains(&named.home.id))
             .map(|named| (named.attempts, signaller(named.home.id), &named.home))
             .min_by_key(|(attempts, on, _)| (*attempts, on.is_none()));
-        let needs_relay = link.was_relayed && self.is_wanted_by_owner(target);
+        let needs_relay = link.was_relayed && !link.is_means;
         match best.map(|(_, on, home)| (on, home.clone())) {
             None => self.feed_paths(now, id, path::Input::RelayFailed),
             Some((Some(on), home)) => {

@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) relays: bool,
     /// Whether the peer is behind our own NAT or on our own network.
     is_neighbour: bool,
+    /// Not the owner wants it, but we, to ask the peer for others.
+    pub(super) is_means: bool,
     /// A relayed path was or is among the paths.
     pub(super) was_relayed: bool,
     /// We asked for a reservation and wait for the answer.
@@ -59,6 +61,7 @@ impl Node {
                 trusted: Vec::new(),
                 relays: false,
                 is_neighbour: self.is_neighbour_addr(remote),
+                is_means: self.is_only_means(peer),
                 was_relayed: false,
                 is_asked: false,
                 home_addr: None,
@@ -111,19 +114,16 @@ impl Node {
         path: PathId,
         remote: RemoteAddr,
     ) {
+        let Some(link) = self.links.get_mut(&id) else { return };
         let remote = match remote {
             RemoteAddr::Direct(addr) => {
                 let addr = canonical(addr);
+                link.trusted.push((path, addr));
                 self.outputs.push_back(Output::Gate(GateAction::Trust(addr)));
-                if let Some(link) = self.links.get_mut(&id) {
-                    link.trusted.push((path, addr));
-                }
                 Remote::Direct(addr)
             }
             RemoteAddr::Relayed { relay, channel } => {
-                if let Some(link) = self.links.get_mut(&id) {
-                    link.was_relayed = true;
-                }
+                link.was_relayed = true;
                 let via = self.relay_at(canonical(relay));
                 if let Some((on, relay)) = via {
                     self.use_channel(on, channel, Usage::Path(id, path));

@@ -1,8 +1,8 @@
 //! The whole node as one state machine.
 //!
 //! It holds the links to peers, each with its [path manager](crate::path); reaches peers that are
-//! wanted ([`dial`]); lends itself as relay and signaller ([`relay`]); borrows others as such
-//! ([`home`]); and knows its own addresses ([`candidate`](crate::candidate)). QUIC, sockets and
+//! wanted (`dial`); lends itself as relay and signaller (`relay`); borrows others as such
+//! (`home`); and knows its own addresses ([`candidate`](crate::candidate)). QUIC, sockets and
 //! the forwarding of relayed frames are outside: the driver carries out each [`Output`] and reports
 //! back as an [`Input`].
 //!
@@ -224,6 +224,7 @@ impl Machine for Node {
         match input {
             Input::Want { peer, keep } => self.handle_want(now, peer, keep),
             Input::Unwant(peer) => self.handle_unwant(peer),
+            Input::Forget(peer) => self.handle_forget(peer),
             Input::HostAddrs { addrs, ports } => self.handle_host_addrs(now, addrs, ports),
             Input::DialFailed(dial) => self.handle_dial_failed(now, dial),
             Input::LinkUp { link, peer, side, path, remote, dial } => {

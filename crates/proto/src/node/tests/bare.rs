@@ -71,7 +71,7 @@ impl Bare {
     /// Peer `n`, linked directly, offers to relay and grants the reservation.
     fn up_home(&mut self, n: usize, ttl_s: u32) -> LinkId {
         let link = self.up(n);
-        assert_eq!(sent(&self.say(link, hello())), [NodeMessage::Reserve(Reserve {})]);
+        assert!(sent(&self.say(link, hello())).contains(&NodeMessage::Reserve(Reserve {})));
         self.say(link, reserved(ttl_s));
         link
     }
@@ -269,6 +269,7 @@ fn what_nobody_asked_for_has_no_effect() {
         Input::ChannelsExpired(vec![Channel(77)]),
         Input::RelayPathFailed(LinkId(77)),
         Input::Unwant(id(9)),
+        Input::Forget(id(9)),
     ] {
         assert_eq!(node.input(input.clone()), [], "{input:?}");
     }
@@ -409,4 +410,42 @@ fn a_relay_whose_path_died_may_be_asked_again() {
     let asked = sent(&node.run(secs(30)));
     let asks = |message: &&NodeMessage| matches!(message, NodeMessage::RelayOpen(_));
     assert!(asked.iter().any(|message| asks(&message)), "{asked:?}");
+}
+
+/// A node that reached peer 5 through a relay and was told these homes of it.
+fn with_homes(homes: &[usize]) -> Bare {
+    let mut node = Bare::new(config());
+    node.up(1);
+    node.want(5, true);
+    let remote = RemoteAddr::Relayed { relay: addr(1), channel: Channel(42) };
+    let link = node.up_with(5, Side::Client, remote);
+    let homes = homes.iter().map(|n| Home { id: id(*n), addrs: vec![addr(*n)] }).collect();
+    node.say(link, NodeMessage::Homes(Homes { homes }));
+    node
+}
+
+fn dials_to(outputs: &[Output], n: usize) -> usize {
+    let to = |output: &&Output| matches!(output, Output::Dial { peer, .. } if *peer == id(n));
+    outputs.iter().filter(to).count()
+}
+
+#[test]
+fn a_home_that_does_not_answer_does_not_hide_the_next() {
+    let mut node = with_homes(&[10, 11]);
+    let outputs = node.run(secs(1));
+    assert_eq!((dials_to(&outputs, 10), dials_to(&outputs, 11)), (1, 0));
+    assert_eq!(dials_to(&node.run(secs(60)), 11), 1);
+}
+
+#[test]
+fn a_home_that_is_lost_is_dialled_again_while_it_is_of_use() {
+    let mut node = with_homes(&[10]);
+    assert_eq!(dials_to(&node.run(secs(1)), 10), 1);
+    let home = node.up_with(10, Side::Client, RemoteAddr::Direct(addr(10)));
+    node.run(secs(100));
+    node.input(Input::LinkDown(home));
+    assert_eq!(dials_to(&node.run(secs(2)), 10), 1);
+    node.input(Input::LinkDown(LinkId(1)));
+    node.input(Input::Forget(id(5)));
+    assert_eq!(node.node.peers.len(), 0, "nobody is sought any more");
 }

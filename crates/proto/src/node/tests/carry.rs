@@ -24,7 +24,7 @@ impl World {
                 self.hosts[n].dials.remove(&dial);
             }
             Output::Send { link, message } => self.send(n, link, message),
-            Output::Path { link, action } => self.path_action(n, link, action),
+            Output::Path { link, action } => self.path_action(n, link, &action),
             Output::OpenRelayed { link, relay, channel } => {
                 let Some((conn, 0)) = self.hosts[n].links.get(&link).copied() else { return };
                 let server = self.conns[conn].hosts[1];
@@ -48,8 +48,12 @@ impl World {
             Output::InboundRelay(relay, false) => {
                 assert!(self.hosts[n].inbound.remove(&relay), "only what was accepted is ended");
             }
-            Output::Forward(action) => self.forward_action(n, action),
+            Output::Forward(action) => self.forward_action(n, &action),
             Output::Gate(action) => self.hosts[n].gate_action(self.now, action),
+            // As the driver does when it has served those who waited.
+            Output::Event(Event::PeerUp { peer, .. }) => {
+                self.push(Duration::ZERO, What::Input(n, Input::Unwant(peer)));
+            }
             Output::Event(_) => {}
         }
     }
@@ -100,9 +104,9 @@ impl World {
         }
     }
 
-    fn path_action(&mut self, n: usize, link: LinkId, action: path::Output) {
+    fn path_action(&mut self, n: usize, link: LinkId, action: &path::Output) {
         let Some((conn, end)) = self.hosts[n].links.get(&link).copied() else { return };
-        match action {
+        match *action {
             path::Output::Close(path) => {
                 self.conns[conn].paths.remove(&path);
                 for (end, after) in [(end, Duration::ZERO), (1 - end, LATENCY)] {
@@ -155,9 +159,9 @@ impl World {
         let is_local = self.is_same_site(a, b)
             && ours.contains(&self.local(a))
             && theirs.contains(&self.local(b));
-        let is_hard = |n: usize| self.hosts[n].nat == Nat::Hard;
-        let is_punchable = !(is_hard(a) && self.hosts[b].nat != Nat::None
-            || is_hard(b) && self.hosts[a].nat != Nat::None)
+        // A mapping that depends on the address is only good for one whose filter lets all in.
+        let nats = [self.hosts[a].nat, self.hosts[b].nat];
+        let is_punchable = (!nats.contains(&Nat::Hard) || nats.contains(&Nat::None))
             && !self.is_same_site(a, b)
             && ours.contains(&self.outside(a, b))
             && theirs.contains(&self.outside(b, a));
@@ -174,10 +178,10 @@ impl World {
         }
     }
 
-    fn forward_action(&mut self, n: usize, action: ForwardAction) {
+    fn forward_action(&mut self, n: usize, action: &ForwardAction) {
         let now = self.now;
         let forwarder = &mut self.hosts[n].forwarder;
-        match action {
+        match *action {
             ForwardAction::Open { token, a, b, ttl } => {
                 let result = forwarder.open(a, b, now + ttl);
                 let opened = Input::ChannelOpened { token, result };

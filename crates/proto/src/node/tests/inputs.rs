@@ -133,6 +133,7 @@ fn input() -> impl Strategy<Value = Input> {
             Input::Want { peer: PeerAddr { id, addrs, homes }, keep }
         }),
         1 => peer().prop_map(Input::Unwant),
+        1 => peer().prop_map(Input::Forget),
         1 => prop::collection::vec(host, 0..3)
             .prop_map(|addrs| Input::HostAddrs { addrs, ports: vec![4000] }),
         1 => (0u64..6).prop_map(|dial| Input::DialFailed(DialId(dial))),

@@ -190,7 +190,26 @@ fn a_home_of_the_peer_is_dialled_for_a_second_relayed_path() {
 }
 
 #[test]
-fn a_peer_wanted_for_good_is_redialled_with_growing_pauses_until_unwanted() {
+fn homes_of_homes_are_left_alone() {
+    let mut world = World::new();
+    let relays = [0; 4].map(|_| world.add(Nat::None));
+    let [a, b] = [world.add(Nat::Hard), world.add(Nat::Hard)];
+    // The homes of `b` have the other two as theirs.
+    for home in &relays[..2] {
+        world.want(*home, relays[2], true, true);
+        world.want(*home, relays[3], true, true);
+        world.want(b, *home, true, true);
+    }
+    world.want(a, relays[0], true, true);
+    world.run(secs(1));
+    world.want(a, b, false, true);
+    world.run(secs(60));
+    let linked = relays.map(|relay| world.links(a, relay).len());
+    assert_eq!(linked, [1, 1, 0, 0], "one link does not lead to ever more");
+}
+
+#[test]
+fn a_peer_wanted_for_good_is_redialled_with_growing_pauses_until_forgotten() {
     let mut world = World::new();
     let [a, b] = [world.add(Nat::None), world.add(Nat::None)];
     world.want(a, b, true, true);
@@ -199,6 +218,7 @@ fn a_peer_wanted_for_good_is_redialled_with_growing_pauses_until_unwanted() {
     world.run(IDLE + secs(1));
     assert!(world.hosts[a].has_seen(&Event::PeerDown(id(b))));
     let since = world.now;
+    world.input(a, Input::Unwant(id(b)));
     world.run(secs(600));
     let dials = world.dials(a, b, since);
     let pauses: Vec<_> = dials.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -206,7 +226,7 @@ fn a_peer_wanted_for_good_is_redialled_with_growing_pauses_until_unwanted() {
     assert!(pauses.iter().all(|pause| *pause <= 90_000 + 3_000), "{pauses:?}");
     assert!(world.hosts[a].has_seen(&Event::Unreachable(id(b))));
 
-    world.input(a, Input::Unwant(id(b)));
+    world.input(a, Input::Forget(id(b)));
     let since = world.now;
     world.run(secs(600));
     assert!(world.dials(a, b, since).is_empty());
@@ -232,8 +252,8 @@ fn a_kept_peer_is_found_again_through_homes_that_it_once_told() {
     world.want(a, b, false, true);
     world.run(secs(2));
     // From here on `a` knows no relay but by hearsay.
-    world.input(a, Input::Unwant(id(0)));
-    world.input(a, Input::Unwant(id(1)));
+    world.input(a, Input::Forget(id(0)));
+    world.input(a, Input::Forget(id(1)));
     world.close_all(a, 0);
     world.close_all(a, 1);
     world.close_all(a, b);
@@ -350,7 +370,7 @@ fn eventful() -> u64 {
     world.cut.insert((3, 4));
     world.close_all(3, 4);
     world.run(secs(200));
-    world.input(3, Input::Unwant(id(4)));
+    world.input(3, Input::Forget(id(4)));
     world.run(secs(100));
     assert!((3..7).all(|n| world.links(n, 1).len() == 1));
     world.trace()

@@ -1,0 +1,37 @@
+//! What each command does.
+
+pub(crate) mod about;
+pub(crate) mod ping;
+pub(crate) mod pipe;
+pub(crate) mod up;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals by which people and service managers end a program.
+#[derive(Debug)]
+pub(crate) struct Ending([Signal; 3]);
+
+impl Ending {
+    /// From this moment on the signals no longer end the program by themselves.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub(crate) fn new() -> Result<Self> {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [terminate, interrupt, hangup] = kinds.map(signal);
+        let watch = || Ok::<_, std::io::Error>(Self([terminate?, interrupt?, hangup?]));
+        watch().context("watch signals")
+    }
+
+    /// Waits for one of them. Cancel-safe.
+    pub(crate) async fn wait(&mut self) {
+        let [terminate, interrupt, hangup] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}

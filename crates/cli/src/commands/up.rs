@@ -1,0 +1,200 @@
+//! `baran up`: a node in the foreground, and a daemon for the other commands.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use baran::{Event, Node, RelayLimits};
+use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
+
+use super::Ending;
+use crate::args::{Global, UpArgs};
+use crate::daemon::client::{builder, data_dir, network};
+use crate::daemon::server::{Server, Socket};
+use crate::output::Output;
+use crate::serve::Responder;
+use crate::view::{Path, ms, short};
+
+/// Longest time for closing the node, so that all ends within the 5 s that are promised.
+const CLOSE_MAX: Duration = Duration::from_millis(4_500);
+
+/// Runs a node until a signal ends it.
+///
+/// # Errors
+///
+/// If the data directory is in use or unusable, or the node cannot start.
+pub(crate) async fn run(global: &Global, args: &UpArgs, output: Output) -> Result<()> {
+    let mut ending = Ending::new()?;
+    let dir = data_dir(global)?;
+    let _lock = dir.lock()?;
+    let node = builder(&dir, &args.node)?.relay(limits(args)).spawn().await?;
+    let responder = Responder::new(&node)?;
+    let events = node.events();
+    let network = network(&args.node).to_owned();
+    let server = Arc::new(Server { node: node.clone(), network, is_daemon: true });
+    let socket = Socket::bind(&dir.socket_path())?;
+    let told = Teller { node: node.clone(), output, is_joined: false };
+    tokio::select! {
+        () = ending.wait() => {}
+        () = socket.run(&server) => {}
+        () = responder.run() => {}
+        result = told.run(events) => result?,
+    }
+    // A new daemon may take over as soon as the lock is free; until then commands wait for it.
+    drop(socket);
+    drop(timeout(CLOSE_MAX, node.close()).await);
+    Ok(())
+}
+
+fn limits(args: &UpArgs) -> RelayLimits {
+    let usual = RelayLimits::default();
+    RelayLimits {
+        rate_bytes_per_s: args.relay_limit.unwrap_or(usual.rate_bytes_per_s),
+        bytes_per_day: args.relay_bytes_per_day.unwrap_or(usual.bytes_per_day),
+        reservations: args.relay_reservations.map_or(usual.reservations, usize::from),
+    }
+}
+
+/// Writes what happens to the node.
+struct Teller {
+    node: Node,
+    output: Output,
+    is_joined: bool,
+}
+
+impl Teller {
+    async fn run(mut self, mut events: tokio::sync::broadcast::Receiver<Event>) -> Result<()> {
+        let peer = self.node.invite();
+        self.tell(&UpEvent::Listening {
+            id: peer.id.to_string(),
+            invite: peer.to_invite(),
+            addresses: self.node.addresses(),
+        });
+        loop {
+            match events.recv().await {
+                Ok(event) => {
+                    self.note_peers(&event).await?;
+                    self.tell(&UpEvent::new(&event, &self.node));
+                }
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "events came faster than they were written");
+                }
+                Err(RecvError::Closed) => return Ok(()),
+            }
+        }
+    }
+
+    /// Says that the node has joined when its first peer comes, and again after it had none.
+    async fn note_peers(&mut self, event: &Event) -> Result<()> {
+        if !matches!(event, Event::PeerUp(_) | Event::PeerDown(_)) {
+            return Ok(());
+        }
+        let peers = self.node.status().await.context("the node is closed")?.peers.len();
+        if peers > 0 && !self.is_joined {
+            self.tell(&UpEvent::Joined { peers });
+        }
+        self.is_joined = peers > 0;
+        Ok(())
+    }
+
+    /// A node goes on when nobody reads what it says.
+    fn tell(&self, event: &UpEvent) {
+        drop(self.output.item(event));
+    }
+}
+
+/// What `baran up` writes.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum UpEvent {
+    /// The node runs.
+    Listening { id: String, invite: String, addresses: Vec<SocketAddr> },
+    /// It is connected to somebody.
+    Joined { peers: usize },
+    /// A peer is connected.
+    PeerUp { peer: String },
+    /// A peer is not connected any more.
+    PeerDown { peer: String },
+    /// Data to a peer takes another path.
+    Path {
+        peer: String,
+        #[serde(flatten)]
+        path: Path,
+        rtt_ms: Option<f64>,
+    },
+    /// Others see the node at these addresses.
+    Observed { addresses: Vec<SocketAddr>, invite: String },
+    /// A peer relays and signals for the node, or stopped to.
+    Home { peer: String, held: bool, invite: String },
+    /// The node relays and signals for a peer, or stopped to.
+    Serving { peer: String, granted: bool },
+    /// Nobody could be asked for a peer that is wanted; it is tried again.
+    Unreachable { peer: String },
+}
+
+impl UpEvent {
+    fn new(event: &Event, node: &Node) -> Self {
+        let invite = || node.invite().to_invite();
+        match event {
+            Event::PeerUp(peer) => Self::PeerUp { peer: peer.to_string() },
+            Event::PeerDown(peer) => Self::PeerDown { peer: peer.to_string() },
+            Event::Path { peer, path } => Self::Path {
+                peer: peer.to_string(),
+                path: Path::from(Some(*path)),
+                rtt_ms: path.rtt.map(ms),
+            },
+            Event::Observed(addresses) => {
+                Self::Observed { addresses: addresses.clone(), invite: invite() }
+            }
+            Event::Home { peer, held } => {
+                Self::Home { peer: peer.to_string(), held: *held, invite: invite() }
+            }
+            Event::Serving { peer, granted } => {
+                Self::Serving { peer: peer.to_string(), granted: *granted }
+            }
+            Event::Unreachable(peer) => Self::Unreachable { peer: peer.to_string() },
+        }
+    }
+}
+
+impl fmt::Display for UpEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses = |addresses: &[SocketAddr]| {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        match self {
+            Self::Listening { id, invite, addresses: own } => {
+                writeln!(f, "this is {id}")?;
+                writeln!(f, "listening on {}", addresses(own))?;
+                write!(f, "invite: {invite}")
+            }
+            Self::Joined { peers: 1 } => write!(f, "joined, 1 peer"),
+            Self::Joined { peers } => write!(f, "joined, {peers} peers"),
+            Self::PeerUp { peer } => write!(f, "{} is connected", short(peer)),
+            Self::PeerDown { peer } => write!(f, "{} is gone", short(peer)),
+            Self::Path { peer, path, rtt_ms } => {
+                write!(f, "{} is reached {path}", short(peer))?;
+                rtt_ms.map_or(Ok(()), |rtt| write!(f, ", {rtt:.3} ms"))
+            }
+            Self::Observed { addresses: seen, .. } if seen.is_empty() => {
+                write!(f, "nobody tells our address")
+            }
+            Self::Observed { addresses: seen, .. } => {
+                write!(f, "others see us at {}", addresses(seen))
+            }
+            Self::Home { peer, held: true, invite } => {
+                write!(f, "{} relays to us; invite: {invite}", short(peer))
+            }
+            Self::Home { peer, .. } => write!(f, "{} relays to us no more", short(peer)),
+            Self::Serving { peer, granted: true } => write!(f, "we relay to {}", short(peer)),
+            Self::Serving { peer, .. } => write!(f, "we relay to {} no more", short(peer)),
+            Self::Unreachable { peer } => {
+                write!(f, "nobody knows the way to {}, trying again", short(peer))
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! A node that works for commands: over the socket of a daemon, or in the command's own process.
+
+pub(crate) mod client;
+pub(crate) mod frame;
+mod pinger;
+mod pipe;
+pub(crate) mod protocol;
+pub(crate) mod server;

@@ -1,0 +1,208 @@
+//! What commands and the node that works for them say to each other.
+//!
+//! Over a Unix socket, or in memory when the command brings its own node, the same: the client
+//! writes one [`Request`], a line of JSON; the server answers with [`Message`]s, a line of JSON
+//! each. The end of the client's writing means *stop*: a ping ends with its summary, a listener
+//! goes. After [`Message::Open`] the connection carries [frames](super::frame) both ways.
+//!
+//! Client and server may be of different builds of the program: fields are only added.
+
+use std::fmt;
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::view::{InviteView, PingLost, PipeEvent, Pong, Status, Summary};
+
+/// Protocol of pings between nodes: whatever is written on a stream comes back, to its end.
+pub(crate) const PING: &str = "baran/ping/1";
+/// Protocol of pipes between nodes: one stream of [frames](super::frame).
+pub(crate) const PIPE: &str = "baran/pipe/1";
+
+/// Longest line that is read. A status with 4,096 peers fits; a request with 32 invites does.
+const LINE_LEN_MAX: u64 = 1024 * 1024;
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// The network that the user named; the server refuses if it is on another one.
+    #[serde(default)]
+    pub(crate) network: Option<String>,
+    /// Invites of peers to stay connected to as long as the command lasts.
+    #[serde(default)]
+    pub(crate) peers: Vec<String>,
+    /// Whether an invite is worth waiting for a home: the user named peers that may become one.
+    #[serde(default)]
+    pub(crate) await_home: bool,
+    /// What to do.
+    #[serde(flatten)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub(crate) enum Command {
+    /// Tell about the node.
+    Status,
+    /// Tell where the node is reachable.
+    Invite,
+    /// Ping a peer.
+    Ping(PingRequest),
+    /// Take one pipe that a peer connects.
+    PipeListen {
+        /// Ids of those that may; anybody if empty.
+        #[serde(default)]
+        from: Vec<String>,
+    },
+    /// Connect a pipe to a peer.
+    PipeConnect {
+        /// The peer's invite.
+        to: String,
+        /// Longest wait for the connection.
+        timeout_ms: u64,
+    },
+}
+
+/// How to ping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PingRequest {
+    /// The peer's invite.
+    pub(crate) to: String,
+    /// How many; 0 for no end.
+    pub(crate) count: u64,
+    /// From one to the next.
+    pub(crate) interval_ms: u64,
+    /// Longest wait for the connection, and for a reply.
+    pub(crate) timeout_ms: u64,
+    /// How long the command ran before it asked.
+    pub(crate) elapsed_us: u64,
+}
+
+/// What the server answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Message {
+    /// The command failed; nothing follows.
+    Error(String),
+    /// The node's state; nothing follows.
+    Status(Box<Status>),
+    /// Where the node is reachable; nothing follows.
+    Invite(InviteView),
+    /// A ping was answered.
+    Pong(Pong),
+    /// The connection of the pings broke.
+    PingLost(PingLost),
+    /// The end of the pings; nothing follows.
+    Summary(Summary),
+    /// A pipe waits for a peer.
+    Listening(PipeEvent),
+    /// A pipe stands; frames follow.
+    Open(PipeEvent),
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Status => "status",
+            Self::Invite => "invite",
+            Self::Ping(_) => "ping",
+            Self::PipeListen { .. } => "pipe listen",
+            Self::PipeConnect { .. } => "pipe connect",
+        })
+    }
+}
+
+/// Reads a line; `None` at the end. Not cancel-safe.
+///
+/// # Errors
+///
+/// If it is too long, incomplete, or no such object.
+pub(crate) async fn read_line<T: DeserializeOwned>(
+    reader: &mut (impl AsyncBufRead + Unpin),
+) -> Result<Option<T>> {
+    let mut line = Vec::new();
+    reader.take(LINE_LEN_MAX).read_until(b'\n', &mut line).await?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if line.pop() != Some(b'\n') {
+        bail!("a line was cut short or has more than {LINE_LEN_MAX} bytes");
+    }
+    let object = serde_json::from_slice(&line)
+        .context("not understood: if the daemon is of another version, start it anew")?;
+    Ok(Some(object))
+}
+
+/// Writes a line.
+///
+/// # Errors
+///
+/// If the other end is gone.
+pub(crate) async fn write_line<T: Serialize>(
+    writer: &mut (impl AsyncWrite + Unpin),
+    object: &T,
+) -> Result<()> {
+    let mut line = serde_json::to_vec(object)?;
+    line.push(b'\n');
+    writer.write_all(&line).await?;
+    writer.flush().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(bytes: &[u8]) -> Result<Option<Request>> {
+        read_line(&mut &bytes[..]).await
+    }
+
+    #[tokio::test]
+    async fn requests_round_trip() {
+        let ping = PingRequest {
+            to: "x".to_owned(),
+            count: 4,
+            interval_ms: 1_000,
+            timeout_ms: 10_000,
+            elapsed_us: 7,
+        };
+        for command in [
+            Command::Status,
+            Command::Invite,
+            Command::Ping(ping),
+            Command::PipeListen { from: vec!["y".to_owned()] },
+            Command::PipeConnect { to: "z".to_owned(), timeout_ms: 1 },
+        ] {
+            let peers = vec!["p".to_owned()];
+            let request =
+                Request { network: Some("n".to_owned()), peers, await_home: true, command };
+            let mut line = Vec::new();
+            write_line(&mut line, &request).await.unwrap();
+            assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+            assert_eq!(read(&line).await.unwrap(), Some(request));
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_bounded_and_checked() {
+        assert!(read(b"").await.unwrap().is_none());
+        assert!(read(b"{\"command\":\"status\"}\n").await.unwrap().is_some());
+        for wrong in [
+            &b"{\"command\":\"status\"}"[..],
+            b"\n",
+            b"\xff\xfe\n",
+            b"[]\n",
+            b"{\"command\":\"dance\"}\n",
+            b"{\"command\":\"ping\",\"to\":7}\n",
+        ] {
+            assert!(read(wrong).await.is_err(), "{wrong:?}");
+        }
+        let long = vec![b' '; usize::try_from(LINE_LEN_MAX).unwrap() + 1];
+        assert!(read(&long).await.is_err());
+        let deep = [vec![b'['; 100_000], b"\n".to_vec()].concat();
+        assert!(read(&deep).await.is_err());
+    }
+}

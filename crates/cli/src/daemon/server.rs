@@ -1,0 +1,205 @@
+//! The side that has the node: takes the requests of clients, one task each.
+//!
+//! Whoever may connect speaks for the owner, so only the owner and the superuser may: the socket is
+//! 0600 in a directory that is 0700, and the system is asked who the other end is. Clients are still
+//! kept from harming the daemon by mistake: their number, the length of what they say and the time
+//! that they take to say it are bounded, and what is not understood is answered and dropped.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use baran::{ConnectError, Node, PeerAddr};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::protocol::{Command, Message, PING, Request, read_line, write_line};
+use super::{pinger, pipe};
+use crate::view::{InviteView, Status};
+
+/// Clients at a time.
+const CLIENTS_MAX: usize = 64;
+/// Longest wait for a request, and for an error to be read.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for a home before an invite is given out without one.
+const HOME_WAIT: Duration = Duration::from_secs(3);
+/// How often it is looked whether there is one.
+const HOME_POLL: Duration = Duration::from_millis(20);
+/// Pause before a peer that was lost is connected to again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A node and what clients may know of its process.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// The node.
+    pub(crate) node: Node,
+    /// Its network.
+    pub(crate) network: String,
+    /// Whether it stays when the command ends.
+    pub(crate) is_daemon: bool,
+}
+
+/// The socket of a daemon. Removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Listens at `path`. The caller holds the lock of the directory: what lies there was left by
+    /// a process that is gone.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub(crate) fn bind(path: &Path) -> Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", path.display()));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).with_context(|| {
+            format!("listen at {} (if that is too long, choose a shorter --data)", path.display())
+        })?;
+        let socket = Self { listener, path: path.to_owned() };
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path, mode).with_context(|| path.display().to_string())?;
+        Ok(socket)
+    }
+
+    /// Takes clients until it is cancelled.
+    pub(crate) async fn run(&self, server: &Arc<Server>) {
+        let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+        let mut clients = JoinSet::new();
+        loop {
+            let (stream, _) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, most likely: some client will end.
+                    tracing::warn!(%error, "cannot take a client");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            while clients.try_join_next().is_some() {}
+            if !is_owner(&stream) {
+                tracing::warn!("refused a client of another user");
+                continue;
+            }
+            let place = Arc::clone(&places).try_acquire_owned();
+            let server = Arc::clone(server);
+            clients.spawn(async move {
+                let (reader, mut writer) = stream.into_split();
+                if place.is_err() {
+                    refuse(&mut writer, "too many commands at once: end some of them").await;
+                    return;
+                }
+                server.serve(reader, writer).await;
+            });
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+fn is_owner(stream: &UnixStream) -> bool {
+    let us = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
+}
+
+async fn refuse(writer: &mut (impl AsyncWrite + Unpin), why: &str) {
+    drop(timeout(PATIENCE, write_line(writer, &Message::Error(why.to_owned()))).await);
+}
+
+impl Server {
+    /// Serves one client to the end.
+    pub(crate) async fn serve(
+        &self,
+        reader: impl AsyncRead + Send + Unpin,
+        mut writer: impl AsyncWrite + Send + Unpin,
+    ) {
+        let mut reader = BufReader::new(reader);
+        if let Err(error) = self.handle(&mut reader, &mut writer).await {
+            refuse(&mut writer, &format!("{error:#}")).await;
+        }
+        drop(writer.shutdown().await);
+    }
+
+    async fn handle(
+        &self,
+        reader: &mut (impl AsyncBufRead + Send + Unpin),
+        writer: &mut (impl AsyncWrite + Send + Unpin),
+    ) -> Result<()> {
+        let request = timeout(PATIENCE, read_line::<Request>(reader)).await;
+        let Some(request) = request.context("no request came")?? else { return Ok(()) };
+        tracing::debug!(command = %request.command, "request");
+        if request.network.as_ref().is_some_and(|network| *network != self.network) {
+            let (pid, ours) = (std::process::id(), &self.network);
+            bail!("process {pid} runs this node in network {ours:?}: use another --data");
+        }
+        // Ends with the request.
+        let mut kept = JoinSet::new();
+        for peer in &request.peers {
+            kept.spawn(keep(self.node.clone(), peer.parse()?));
+        }
+        match request.command {
+            Command::Status => {
+                let status = self.node.status().await.context("the node is closed")?;
+                let status = Status::new(&status, self.is_daemon);
+                write_line(writer, &Message::Status(Box::new(status))).await
+            }
+            Command::Invite => {
+                self.settle(request.await_home).await;
+                let invite = InviteView::from(&self.node.invite());
+                write_line(writer, &Message::Invite(invite)).await
+            }
+            Command::Ping(ping) => pinger::run(&self.node, &ping, reader, writer).await,
+            Command::PipeListen { from } => {
+                let from = from.iter().map(|id| id.parse()).collect::<Result<Vec<_>, _>>()?;
+                self.settle(request.await_home).await;
+                pipe::listen(&self.node, &from, reader, writer).await
+            }
+            Command::PipeConnect { to, timeout_ms } => {
+                let limit = Duration::from_millis(timeout_ms);
+                pipe::connect(&self.node, to.parse()?, limit, reader, writer).await
+            }
+        }
+    }
+
+    /// Waits for a home to name in the invite, if there may be one soon.
+    async fn settle(&self, is_worth_it: bool) {
+        let deadline = Instant::now() + HOME_WAIT;
+        while is_worth_it && self.node.invite().homes.is_empty() && Instant::now() < deadline {
+            sleep(HOME_POLL).await;
+        }
+    }
+}
+
+/// Stays connected to a peer until it is cancelled.
+async fn keep(node: Node, peer: PeerAddr) {
+    loop {
+        match node.connect(peer.clone(), PING).await {
+            Ok(connection) => drop(connection.closed().await),
+            Err(ConnectError::Oneself | ConnectError::Closed) => return,
+            Err(ConnectError::Session(_)) => {}
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// Reads until the client stops writing: it wants the command to end.
+pub(super) async fn until_stopped(reader: &mut (impl AsyncBufRead + Unpin)) {
+    drop(tokio::io::copy_buf(reader, &mut tokio::io::sink()).await);
+}

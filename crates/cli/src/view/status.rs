@@ -1,0 +1,169 @@
+//! What `baran status` writes.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Path, ms, short, texts};
+use crate::rate;
+
+/// A node at one moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its network.
+    pub(crate) network: String,
+    /// Whether it is a daemon; else it was started for this answer.
+    pub(crate) daemon: bool,
+    /// Process that it runs in.
+    pub(crate) pid: u32,
+    /// Seconds since its start.
+    pub(crate) uptime_s: f64,
+    /// Its own addresses.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Its addresses as others see them, those with most voices first.
+    pub(crate) observed: Vec<SocketAddr>,
+    /// `none`, `endpoint-independent`, `address-dependent` or `unknown`.
+    pub(crate) nat: String,
+    /// Ids of the peers that relay and signal for it.
+    pub(crate) homes: Vec<String>,
+    /// What it does for others.
+    pub(crate) relay: Relay,
+    /// The peers that it is connected to.
+    pub(crate) peers: Vec<Peer>,
+}
+
+/// What a node does for others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Relay {
+    /// The owner's limit; 0 if it relays nothing.
+    pub(crate) rate_bytes_per_s: u64,
+    /// The owner's limit.
+    pub(crate) bytes_per_day: u64,
+    /// The owner's limit.
+    pub(crate) reservations_max: usize,
+    /// Ids of the peers that it signals for and relays to.
+    pub(crate) serving: Vec<String>,
+    /// Pairs of peers that it forwards for.
+    pub(crate) channels: Vec<Channel>,
+    /// Bytes forwarded since its start.
+    pub(crate) bytes: u64,
+    /// Bytes forwarded of those allowed a day.
+    pub(crate) bytes_today: u64,
+}
+
+/// A pair of peers that a node forwards for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Channel {
+    /// Id of the peer that asked for it.
+    pub(crate) from: String,
+    /// Id of the peer that it leads to.
+    pub(crate) to: String,
+}
+
+/// A peer that a node is connected to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Peer {
+    /// Its id.
+    pub(crate) id: String,
+    /// The way to it.
+    #[serde(flatten)]
+    pub(crate) path: Path,
+    /// Round-trip time in milliseconds, smoothed.
+    pub(crate) rtt_ms: Option<f64>,
+    /// Conversations that are open.
+    pub(crate) sessions: usize,
+}
+
+impl Status {
+    /// Puts `status` into the fields of the output.
+    pub(crate) fn new(status: &baran::Status, daemon: bool) -> Self {
+        let relay = &status.relay;
+        let channel = |(from, to): &(_, _)| Channel { from: text_of(*from), to: text_of(*to) };
+        Self {
+            id: status.id.to_string(),
+            network: status.network.clone(),
+            daemon,
+            pid: std::process::id(),
+            uptime_s: (status.uptime.as_secs_f64() * 1e3).round() / 1e3,
+            addresses: status.addresses.clone(),
+            observed: status.observed.clone(),
+            nat: status.mapping.as_str().to_owned(),
+            homes: texts(&status.homes),
+            relay: Relay {
+                rate_bytes_per_s: relay.limits.rate_bytes_per_s,
+                bytes_per_day: relay.limits.bytes_per_day,
+                reservations_max: relay.limits.reservations,
+                serving: texts(&relay.reservations),
+                channels: relay.channels.iter().map(channel).collect(),
+                bytes: relay.bytes,
+                bytes_today: relay.bytes_today,
+            },
+            peers: status.peers.iter().map(Peer::from).collect(),
+        }
+    }
+}
+
+fn text_of(id: baran::NodeId) -> String {
+    id.to_string()
+}
+
+impl From<&baran::PeerStatus> for Peer {
+    fn from(peer: &baran::PeerStatus) -> Self {
+        Self {
+            id: peer.id.to_string(),
+            path: Path::from(Some(peer.path)),
+            rtt_ms: peer.path.rtt.map(ms),
+            sessions: peer.sessions,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "id         {}", self.id)?;
+        writeln!(f, "network    {}", self.network)?;
+        if self.daemon {
+            writeln!(f, "daemon     process {}, up {:.0} s", self.pid, self.uptime_s)?;
+        } else {
+            writeln!(f, "daemon     none: this node was started to answer (see `baran up`)")?;
+        }
+        writeln!(f, "addresses  {}", list(&self.addresses, ToString::to_string))?;
+        writeln!(f, "seen at    {}", list(&self.observed, ToString::to_string))?;
+        writeln!(f, "NAT        {}", self.nat)?;
+        writeln!(f, "homes      {}", list(&self.homes, |id| short(id).to_owned()))?;
+        writeln!(f, "serving    {}", list(&self.relay.serving, |id| short(id).to_owned()))?;
+        let pair = |channel: &Channel| format!("{}-{}", short(&channel.from), short(&channel.to));
+        writeln!(f, "relaying   {}", list(&self.relay.channels, pair))?;
+        let relay = &self.relay;
+        if relay.rate_bytes_per_s == 0 {
+            write!(f, "relayed    nothing: the owner switched it off")?;
+        } else {
+            write!(
+                f,
+                "relayed    {}, today {} of {}, at most {}/s",
+                rate::human(relay.bytes),
+                rate::human(relay.bytes_today),
+                rate::human(relay.bytes_per_day),
+                rate::human(relay.rate_bytes_per_s),
+            )?;
+        }
+        write!(f, "\npeers      {}", self.peers.len())?;
+        for peer in &self.peers {
+            write!(f, "\n  {}  {}", peer.id, peer.path)?;
+            if let Some(rtt) = peer.rtt_ms {
+                write!(f, ", {rtt:.3} ms")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
+    if items.is_empty() {
+        return "-".to_owned();
+    }
+    items.iter().map(text).collect::<Vec<_>>().join(", ")
+}
