@@ -131,14 +131,17 @@ async fn a_thousand_peers_that_push_what_nobody_reads() {
     assert_bounded(&server, before, "idle");
     let written = Arc::new(AtomicU64::new(0));
     let mut streams = tokio::task::JoinSet::new();
+    let pause: u64 = std::env::var("PAUSE").map_or(0, |l| l.parse().unwrap());
     for link in links {
+        if pause > 0 { tokio::time::sleep(Duration::from_millis(pause)).await; }
         let (link, written) = (Arc::new(link), Arc::clone(&written));
         for _ in 0..STREAMS {
             let (link, written) = (Arc::clone(&link), Arc::clone(&written));
             streams.spawn(async move {
                 let (mut send, _recv) = link.open_stream(0).await;
                 // More than the credit would fail the stream, and hold nothing.
-                let mut left = usize::try_from(credit::INITIAL).unwrap();
+                let mut left = std::env::var("LEFT")
+                    .map_or(usize::try_from(credit::INITIAL).unwrap(), |l| l.parse().unwrap());
                 while left > 0 {
                     let count = send.write(&[7; 8192][..left.min(8192)]).await.unwrap();
                     written.fetch_add(count as u64, Ordering::Relaxed);

@@ -22,9 +22,7 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Data directory: the identity, the lock and the daemon's socket [default: $BARAN_DATA, else
-    /// $XDG_DATA_HOME/baran, else ~/.local/share/baran]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help = help::DATA)]
     pub(crate) data: Option<PathBuf>,
     /// Write one JSON object a line
     #[arg(long, global = true)]

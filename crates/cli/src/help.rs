@@ -1,5 +1,9 @@
 //! The long help of each command: what it writes with `--json`. `docs/cli.md` says it in full.
 
+pub(crate) const DATA: &str = "\
+Data directory: the identity, the lock and the daemon's socket [default: $BARAN_DATA, else \
+$XDG_DATA_HOME/baran, else ~/.local/share/baran]";
+
 pub(crate) const OVERVIEW: &str = "\
 PEER is a node id (52 characters), an invite (baran1...) or ID@ip:port.
 

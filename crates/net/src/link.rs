@@ -23,7 +23,7 @@ use tracing::debug;
 use crate::mux::{Mux, Session, SessionError, lock};
 use crate::socket::SocketControl;
 
-/// Longest wait for the number of a session at the head of a stream.
+/// Longest wait for the control stream, and for the session's number at the head of any other.
 const HEADER_MAX: Duration = Duration::from_secs(10);
 
 /// How long a lost connection may still have something to send (RFC 9000 §10.2: three PTO).
@@ -261,9 +261,10 @@ impl Link {
     ) -> String {
         let (send, recv) = match control {
             Some(streams) => streams,
-            None => match self.mux.conn.accept_bi().await {
-                Ok(streams) => streams,
-                Err(error) => return error.to_string(),
+            None => match tokio::time::timeout(HEADER_MAX, self.mux.conn.accept_bi()).await {
+                Ok(Ok(streams)) => streams,
+                Ok(Err(error)) => return error.to_string(),
+                Err(_) => return "no control stream came".into(),
             },
         };
         drop(send.set_priority(1));

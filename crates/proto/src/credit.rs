@@ -3,17 +3,20 @@
 //! QUIC's own stream window is refilled when we take bytes from QUIC, and we must take them at
 //! once: a QUIC stack may give up a connection whose reader lets too many small chunks pile up
 //! (`noq-proto` 1.4.0 does above 1,024 that it cannot merge). What bounds a slow reader is
-//! therefore this window above it. It starts at [`INITIAL`], and doubles whenever the reader used
-//! it up within two round trips, as TCP's receive window does under auto-tuning.
+//! therefore this window above it. It starts at [`INITIAL`], which any stream has without asking;
+//! rises to [`OPEN`] as soon as there is memory for it; and doubles whenever the reader used it up
+//! within two round trips, as TCP's receive window does under auto-tuning.
 
 use core::time::Duration;
 
 use crate::time::Instant;
 
-/// Bytes of a stream that may be sent without any credit from the reader: twice what QUIC sends in
-/// the first round trip of a connection (RFC 9002 §7.2), and half of what a new connection may
-/// leave unread, so that one stalled stream never blocks the others.
-pub const INITIAL: u64 = 32 * 1024;
+/// Bytes of a stream that may be sent without any credit from the reader. What strangers may leave
+/// unread is this times the streams that they may open, so it is small.
+pub const INITIAL: u64 = 4 * 1024;
+
+/// Window of a stream that there is memory for: as TCP's first receive window (RFC 9293 §3.1).
+pub const OPEN: u64 = 64 * 1024;
 
 /// Largest window in bytes: 16 MiB carries 1.3 Gb/s over a round trip of 100 ms.
 pub const WINDOW_MAX: u64 = 16 * 1024 * 1024;
@@ -37,6 +40,19 @@ impl RecvCredit {
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self { window: INITIAL, limit: INITIAL, received: 0, consumed: 0, last_grant: now }
+    }
+
+    /// Raises the window to [`OPEN`] and returns the limit to tell the sender. `reserve` is asked
+    /// for the bytes by which the window would grow and answers whether they may be had; if not,
+    /// nothing changes.
+    pub fn open(&mut self, reserve: impl FnOnce(u64) -> bool) -> Option<u64> {
+        let more = OPEN.checked_sub(self.window).filter(|more| *more > 0)?;
+        if !reserve(more) {
+            return None;
+        }
+        self.window = OPEN;
+        self.limit = self.consumed.saturating_add(OPEN);
+        Some(self.limit)
     }
 
     /// Takes note of `bytes` that arrived.
@@ -156,6 +172,17 @@ mod tests {
         assert_eq!(grow(1, true), WINDOW_MAX);
         assert_eq!(grow(100, true), INITIAL);
         assert_eq!(grow(1, false), INITIAL);
+    }
+
+    #[test]
+    fn a_stream_opens_wide_once_if_there_is_memory() {
+        let mut recv = RecvCredit::new(ms(0));
+        assert_eq!(recv.open(|_| false), None);
+        assert_eq!((recv.receive(INITIAL), recv.reserved()), (Ok(()), 0));
+        assert_eq!(recv.open(|more| more == OPEN - INITIAL), Some(OPEN));
+        assert_eq!(recv.open(|_| true), None);
+        assert_eq!((recv.receive(OPEN - INITIAL), recv.receive(1)), (Ok(()), Err(Overrun)));
+        assert_eq!(recv.reserved(), OPEN - INITIAL);
     }
 
     #[test]

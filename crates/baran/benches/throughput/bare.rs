@@ -31,7 +31,7 @@ impl Bare {
         host.run(async move { Self::bind(&SecretKey::from_bytes([seed; 32])) })
     }
 
-    fn bind(secret: &SecretKey) -> Outcome<Self> {
+    pub(crate) fn bind(secret: &SecretKey) -> Outcome<Self> {
         let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         enlarge_buffers(&socket)?;
         let tls = Tls::new(secret, b"bare".to_vec())?;

@@ -2,12 +2,16 @@
 
 use std::future::Future;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::runtime::Handle;
 
 /// Whatever fails here is a broken set-up.
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Longest wait for any work.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A thread with a single-threaded runtime: what runs on it can use one core at the most, and its
 /// processor time is the thread's.
@@ -31,14 +35,14 @@ impl Host {
         Ok(Self { handle: rx.recv()?, _stop: stop })
     }
 
-    /// Starts work on this host; what comes of it is received.
+    /// Starts work on this host.
     pub(crate) fn begin<T: Send + 'static>(
         &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> mpsc::Receiver<T> {
+        work: impl Future<Output = Outcome<T>> + Send + 'static,
+    ) -> Work<T> {
         let (tx, rx) = mpsc::channel();
         self.handle.spawn(async move { tx.send(work.await) });
-        rx
+        Work(rx)
     }
 
     /// Does work on this host.
@@ -46,12 +50,22 @@ impl Host {
         &self,
         work: impl Future<Output = Outcome<T>> + Send + 'static,
     ) -> Outcome<T> {
-        self.begin(work).recv()?
+        self.begin(work).wait()
     }
 
     /// Processor time of this host in nanoseconds.
     pub(crate) fn cpu_ns(&self) -> Outcome<f64> {
         self.run(async { Ok(nanoseconds(clock_gettime(ClockId::ThreadCPUTime))) })
+    }
+}
+
+/// Work that was begun.
+pub(crate) struct Work<T>(mpsc::Receiver<Outcome<T>>);
+
+impl<T> Work<T> {
+    /// Waits for what comes of it.
+    pub(crate) fn wait(self) -> Outcome<T> {
+        self.0.recv_timeout(PATIENCE)?
     }
 }
 

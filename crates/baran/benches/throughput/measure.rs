@@ -82,7 +82,7 @@ impl Transfer {
             let (id, addr) = (server.id, server.addr()?);
             let accepted = hosts.server.begin(async move { server.accept().await });
             let connection = hosts.client.run(async move { client.connect(id, addr).await })?;
-            let accepted = accepted.recv()??;
+            let accepted = accepted.wait()?;
             let receive = async move {
                 let (_, stream) = accepted.accept_bi().await?;
                 bare::receive(stream).await
@@ -94,7 +94,9 @@ impl Transfer {
             Self::time(&hosts, bytes, send, receive)
         } else {
             let Pair { dialler, listener, mut acceptor, to, kind, _relay } = hosts.pair(kind)?;
-            let connection = hosts.client.run(nodes::connect(dialler.clone(), to, kind))?;
+            let node = dialler.clone();
+            let connect = async move { nodes::connect(&node, to, kind).await };
+            let connection = hosts.client.run(connect)?;
             let receive = async move {
                 let accepted = acceptor.next().await.ok_or("the node is closed")?;
                 let (_, stream) = accepted.accept_bi().await?;
@@ -119,9 +121,9 @@ impl Transfer {
         let (start, before) = (Instant::now(), hosts.cpu_ns()?);
         let received = hosts.server.begin(receive);
         let sent = hosts.client.begin(send);
-        let received = received.recv()??;
+        let received = received.wait()?;
         let seconds = start.elapsed().as_secs_f64();
-        sent.recv()??;
+        sent.wait()?;
         let after = hosts.cpu_ns()?;
         if received != bytes {
             return Err(format!("{received} bytes of {bytes} came").into());
@@ -157,7 +159,7 @@ impl Contact {
                 let connect_s = start.elapsed().as_secs_f64();
                 Self::time(start, connect_s, echoes, || bare::echo(connection.clone(), PING)).await
             });
-            served.recv()??;
+            served.wait()?;
             contact
         } else {
             let Pair { dialler, listener, mut acceptor, to, kind, _relay } = hosts.pair(kind)?;
@@ -166,12 +168,12 @@ impl Contact {
             });
             let contact = hosts.client.run(async move {
                 let start = Instant::now();
-                let connection = Arc::new(nodes::connect(dialler, to, kind).await?);
+                let connection = Arc::new(nodes::connect(&dialler, to, kind).await?);
                 let connect_s = start.elapsed().as_secs_f64();
                 let echo = || nodes::echo(Arc::clone(&connection), PING);
                 Self::time(start, connect_s, echoes, echo).await
             });
-            served.recv()??;
+            served.wait()?;
             drop(listener);
             contact
         }

@@ -75,7 +75,7 @@ async fn at_home(bind: &str, home: PeerAddr) -> Outcome<Node> {
 }
 
 /// Reaches the other node of a pair.
-pub(crate) async fn connect(node: Node, to: PeerAddr, kind: PathKind) -> Outcome<Connection> {
+pub(crate) async fn connect(node: &Node, to: PeerAddr, kind: PathKind) -> Outcome<Connection> {
     let connection = tokio::time::timeout(PATIENCE, node.connect(to, PROTOCOL)).await??;
     let path = connection.path().ok_or("the peer is lost")?;
     if path.kind == kind { Ok(connection) } else { Err(format!("a wrong path: {path:?}").into()) }

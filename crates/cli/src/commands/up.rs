@@ -3,12 +3,14 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use baran::{Event, Node, RelayLimits};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Ending;
@@ -21,6 +23,10 @@ use crate::view::{Path, ms, short};
 
 /// Longest time for closing the node, so that all ends within the 5 s that are promised.
 const CLOSE_MAX: Duration = Duration::from_millis(4_500);
+/// Events that wait to be written.
+const LINES_MAX: usize = 1_024;
+/// Longest wait for the last of them at the end.
+const WRITE_MAX: Duration = Duration::from_millis(200);
 
 /// Runs a node until a signal ends it.
 ///
@@ -37,7 +43,8 @@ pub(crate) async fn run(global: &Global, args: &UpArgs, output: Output) -> Resul
     let network = network(&args.node).to_owned();
     let server = Arc::new(Server { node: node.clone(), network, is_daemon: true });
     let socket = Socket::bind(&dir.socket_path())?;
-    let told = Teller { node: node.clone(), output, is_joined: false };
+    let printer = Printer::start(output);
+    let told = Teller { node: node.clone(), printer: &printer, is_joined: false };
     tokio::select! {
         () = ending.wait() => {}
         () = socket.run(&server) => {}
@@ -47,6 +54,7 @@ pub(crate) async fn run(global: &Global, args: &UpArgs, output: Output) -> Resul
     // A new daemon may take over as soon as the lock is free; until then commands wait for it.
     drop(socket);
     drop(timeout(CLOSE_MAX, node.close()).await);
+    printer.finish().await;
     Ok(())
 }
 
@@ -60,16 +68,16 @@ fn limits(args: &UpArgs) -> RelayLimits {
 }
 
 /// Writes what happens to the node.
-struct Teller {
+struct Teller<'a> {
     node: Node,
-    output: Output,
+    printer: &'a Printer,
     is_joined: bool,
 }
 
-impl Teller {
+impl Teller<'_> {
     async fn run(mut self, mut events: tokio::sync::broadcast::Receiver<Event>) -> Result<()> {
         let peer = self.node.invite();
-        self.tell(&UpEvent::Listening {
+        self.printer.tell(UpEvent::Listening {
             id: peer.id.to_string(),
             invite: peer.to_invite(),
             addresses: self.node.addresses(),
@@ -78,7 +86,7 @@ impl Teller {
             match events.recv().await {
                 Ok(event) => {
                     self.note_peers(&event).await?;
-                    self.tell(&UpEvent::new(&event, &self.node));
+                    self.printer.tell(UpEvent::new(&event, &self.node));
                 }
                 Err(RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "events came faster than they were written");
@@ -95,15 +103,43 @@ impl Teller {
         }
         let peers = self.node.status().await.context("the node is closed")?.peers.len();
         if peers > 0 && !self.is_joined {
-            self.tell(&UpEvent::Joined { peers });
+            self.printer.tell(UpEvent::Joined { peers });
         }
         self.is_joined = peers > 0;
         Ok(())
     }
+}
 
-    /// A node goes on when nobody reads what it says.
-    fn tell(&self, event: &UpEvent) {
-        drop(self.output.item(event));
+/// Writes lines in a thread of its own: a node goes on when nobody reads what it says.
+struct Printer {
+    lines: SyncSender<UpEvent>,
+    written: oneshot::Receiver<()>,
+}
+
+impl Printer {
+    fn start(output: Output) -> Self {
+        let (lines, queue) = sync_channel::<UpEvent>(LINES_MAX);
+        let (done, written) = oneshot::channel();
+        std::thread::spawn(move || {
+            for line in queue {
+                drop(output.item(&line));
+            }
+            // The receiver has its own patience.
+            let _ = done.send(());
+        });
+        Self { lines, written }
+    }
+
+    fn tell(&self, event: UpEvent) {
+        if self.lines.try_send(event).is_err() {
+            tracing::warn!("an event is not written: nobody reads them");
+        }
+    }
+
+    /// Waits for the last lines, but not for a reader that does not read.
+    async fn finish(self) {
+        drop(self.lines);
+        drop(timeout(WRITE_MAX, self.written).await);
     }
 }
 

@@ -4,11 +4,11 @@
 //! two nodes of one identity. It is served by the same [`Server`] as a daemon's clients are, through
 //! memory in the place of a socket.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use baran::data::{DataDir, DataError, DataLock};
 use baran::{Node, NodeBuilder, RelayLimits};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -108,7 +108,7 @@ impl Client {
             match UnixStream::connect(dir.socket_path()).await {
                 Ok(stream) => return Ok(Self::with_daemon(stream, args, output)),
                 Err(_) if Instant::now() < deadline => sleep(START_POLL).await,
-                Err(error) => return Err(no_answer(&in_use, dir.socket_path(), &error)),
+                Err(error) => return Err(no_answer(&in_use, &dir.socket_path(), &error)),
             }
         }
     }
@@ -198,7 +198,7 @@ pub(crate) async fn message(reader: &mut Reader) -> Result<Message> {
     }
 }
 
-fn no_answer(in_use: &DataError, socket: PathBuf, error: &std::io::Error) -> anyhow::Error {
+fn no_answer(in_use: &DataError, socket: &Path, error: &std::io::Error) -> anyhow::Error {
     let error = anyhow::anyhow!("{}: {error}", socket.display());
     error.context(in_use.to_string()).context("the daemon, or another command, does not answer")
 }

@@ -5,10 +5,12 @@
 //! may send is bounded by credit (`baran_proto::credit`), because everything that arrives is taken
 //! out of QUIC at once: by the reader if it waits, else by the link's drain.
 //!
-//! Memory of a link is bounded by its window: what lies unread in all streams together counts
-//! against what QUIC lets the peer send. It starts at 128 KiB, and each stream adds its credit as
-//! long as the node's budget lasts.
+//! Memory of a link is bounded by what it may do without asking: each stream may leave little
+//! unread, and what QUIC itself holds for want of a gap's filling, or of an acknowledgement, has
+//! small windows. All of them grow with use as long as the node's budget lasts. What lies unread
+//! in one stream never blocks another, nor the control stream, because QUIC is drained at once.
 
+mod flow;
 mod outbox;
 mod recv;
 mod send;
@@ -19,7 +21,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use baran_proto::credit;
 use baran_proto::id::NodeId;
 use baran_proto::path::{Selected, Side};
 use baran_proto::time::Instant;
@@ -29,11 +30,12 @@ use noq::VarInt;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
+use self::flow::Flow;
 pub(crate) use self::outbox::Outbox;
 use self::recv::RecvShared;
 pub use self::recv::RecvStream;
-use self::send::SendShared;
 pub use self::send::SendStream;
+use self::send::Senders;
 pub use self::session::Session;
 use self::session::SessionShared;
 use crate::budget::Budget;
@@ -158,16 +160,12 @@ pub(crate) struct Mux {
     acceptors: Arc<Acceptors>,
     next_session: AtomicU32,
     table: Mutex<Table>,
-    senders: Mutex<HashMap<u64, Arc<SendShared>>>,
+    senders: Mutex<Senders>,
     /// Streams on which data may have arrived that nobody has taken out of QUIC.
     ready: Mutex<Vec<Arc<RecvShared>>>,
     drain: Notify,
-    /// Bytes that lie unread in our streams.
-    unread: AtomicU64,
-    /// Bytes that may be unread and in flight together.
-    window: AtomicU64,
-    /// Of that, what QUIC was told. Locked while it is told, so that it hears the latest last.
-    announced: Mutex<u64>,
+    /// How much QUIC lets the peer send.
+    flow: Mutex<Flow>,
     /// Bytes that our streams may hold until the peer has acknowledged them.
     send_window: Mutex<u64>,
     /// Bytes of datagrams that wait to be read and are not of the budget.
@@ -197,9 +195,7 @@ impl Mux {
             senders: Mutex::default(),
             ready: Mutex::default(),
             drain: Notify::new(),
-            unread: AtomicU64::new(0),
-            window: AtomicU64::new(WINDOW.into()),
-            announced: Mutex::new(WINDOW.into()),
+            flow: Mutex::new(Flow::new(WINDOW.into())),
             send_window: Mutex::new(SEND_WINDOW),
             datagrams: AtomicU64::new(0),
         })
@@ -248,9 +244,7 @@ impl Mux {
                 Ok(())
             }
             MuxMessage::Credit(Credit { stream, limit }) => {
-                if let Some(sender) = lock(&self.senders).get(&stream) {
-                    sender.grant(limit);
-                }
+                lock(&self.senders).grant(stream, limit, self.side);
                 Ok(())
             }
         }
@@ -322,7 +316,7 @@ impl Mux {
         for session in sessions.into_values() {
             session.lost(reason.to_owned());
         }
-        lock(&self.senders).clear();
+        *lock(&self.senders) = Senders::default();
         self.drain.notify_one();
     }
 
@@ -387,57 +381,33 @@ impl Mux {
         send: noq::SendStream,
         recv: noq::RecvStream,
     ) -> (SendStream, RecvStream) {
-        let sender = Arc::new(SendShared::default());
-        lock(&self.senders).insert(send.id().into(), Arc::clone(&sender));
+        let sender = lock(&self.senders).wrap(send.id().into());
         let send = SendStream::new(Arc::clone(self), Arc::clone(session), send, sender);
-        let budgeted = self.budget.take(credit::INITIAL);
-        if budgeted {
-            self.widen(credit::INITIAL);
-        }
-        (send, RecvStream::new(Arc::clone(self), recv, budgeted))
+        (send, RecvStream::new(Arc::clone(self), recv))
     }
 
     /// Asks for `bytes` more window from the node's budget.
     fn reserve(&self, bytes: u64) -> bool {
         let taken = self.budget.take(bytes);
         if taken {
-            self.widen(bytes);
+            self.set_window(lock(&self.flow).widen(bytes));
         }
         taken
     }
 
     fn release(&self, bytes: u64) {
         self.budget.give_back(bytes);
-        self.window.fetch_sub(bytes, Ordering::Relaxed);
-        self.announce();
+        self.set_window(lock(&self.flow).narrow(bytes));
     }
 
-    fn widen(&self, bytes: u64) {
-        self.window.fetch_add(bytes, Ordering::Relaxed);
-        self.announce();
+    /// Takes note of bytes that were taken out of QUIC.
+    fn note_taken(&self, bytes: u64) {
+        self.set_window(lock(&self.flow).take(bytes));
     }
 
-    fn note_unread(&self, more: u64) {
-        self.unread.fetch_add(more, Ordering::Relaxed);
-        self.announce();
-    }
-
-    fn note_read(&self, less: u64) {
-        self.unread.fetch_sub(less, Ordering::Relaxed);
-        self.announce();
-    }
-
-    /// Tells QUIC how much more the peer may send: the window less what lies unread. Told in steps
-    /// of an eighth of the window, and at once when nothing is left.
-    fn announce(&self) {
-        let mut announced = lock(&self.announced);
-        let window = self.window.load(Ordering::Relaxed);
-        let target = window.saturating_sub(self.unread.load(Ordering::Relaxed));
-        let step = window / 8;
-        if target.abs_diff(*announced) > step || (target < step && target != *announced) {
-            *announced = target;
-            let target = VarInt::from_u64(target).unwrap_or(VarInt::MAX);
-            self.conn.set_receive_window(target);
+    fn set_window(&self, window: Option<u64>) {
+        if let Some(window) = window {
+            self.conn.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use baran_proto::credit::{self, RecvCredit};
+use baran_proto::credit::RecvCredit;
 use bytes::{Buf, Bytes, BytesMut};
 use noq::VarInt;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -20,15 +20,11 @@ use super::{Mux, SessionError, lock};
 /// it came in.
 const COPY_BELOW: usize = 512;
 
-/// Chunks taken from QUIC at a time for a reader that waits.
+/// Chunks taken from QUIC at a time.
 const CHUNKS: usize = 32;
 
-/// The same where nobody reads. QUIC grants the peer what we take before it hears of the smaller
-/// window, so this is by how much an unread connection may exceed that.
-const CHUNKS_UNREAD: usize = 8;
-
 /// Smallest and largest block that unread bytes are copied into.
-const BLOCK: (usize, usize) = (1024, 16 * 1024);
+const BLOCK: (usize, usize) = (256, 4 * 1024);
 
 /// Round-trip time assumed where none is known.
 const RTT_UNKNOWN: Duration = Duration::from_millis(100);
@@ -63,8 +59,6 @@ pub(super) struct RecvShared {
     id: u64,
     state: Mutex<State>,
     waker: Arc<Arrival>,
-    /// Whether the stream's first window was taken from the node's budget.
-    budgeted: bool,
 }
 
 /// Woken by QUIC when something arrived.
@@ -112,12 +106,11 @@ impl RecvShared {
     fn fill(&self, state: &mut State, mux: &Mux, is_read: bool) {
         let waker = Waker::from(Arc::clone(&self.waker));
         let mut cx = Context::from_waker(&waker);
-        let (copy_below, batch) =
-            if is_read { (COPY_BELOW, CHUNKS) } else { (usize::MAX, CHUNKS_UNREAD) };
+        let copy_below = if is_read { COPY_BELOW } else { usize::MAX };
         while state.end.is_none() {
             let Some(stream) = &mut state.stream else { return };
             let mut bufs = [const { Bytes::new() }; CHUNKS];
-            let polled = pin!(stream.read_many_chunks(&mut bufs[..batch])).poll(&mut cx);
+            let polled = pin!(stream.read_many_chunks(&mut bufs)).poll(&mut cx);
             let count = match polled {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Some(count))) => count,
@@ -138,7 +131,7 @@ impl RecvShared {
                 break;
             }
             bufs.into_iter().take(count).for_each(|chunk| state.push(chunk, copy_below));
-            mux.note_unread(bytes as u64);
+            mux.note_taken(bytes as u64);
         }
     }
 }
@@ -170,7 +163,7 @@ impl State {
         while !bytes.is_empty() {
             let mut room = self.tail.capacity() - self.tail.len();
             if room == 0 {
-                room = (self.unread / 2).clamp(BLOCK.0, BLOCK.1);
+                room = (self.unread / 8).clamp(BLOCK.0, BLOCK.1);
                 let full = std::mem::replace(&mut self.tail, BytesMut::with_capacity(room));
                 if !full.is_empty() {
                     self.chunks.push_back(full.freeze());
@@ -188,7 +181,8 @@ impl State {
             self.chunks.push_back(self.tail.split().freeze());
         }
         let first = self.chunks.front_mut()?;
-        let chunk = if first.len() > max { first.split_to(max) } else { self.chunks.pop_front()? };
+        let chunk =
+            if first.len() > max { first.split_to(max) } else { self.chunks.pop_front()? };
         self.unread -= chunk.len();
         Some(chunk)
     }
@@ -213,7 +207,7 @@ pub struct RecvStream {
 }
 
 impl RecvStream {
-    pub(super) fn new(mux: Arc<Mux>, stream: noq::RecvStream, budgeted: bool) -> Self {
+    pub(super) fn new(mux: Arc<Mux>, stream: noq::RecvStream) -> Self {
         let waker = Arc::new(Arrival {
             mux: Arc::downgrade(&mux),
             stream: Mutex::default(),
@@ -222,7 +216,6 @@ impl RecvStream {
         let shared = Arc::new(RecvShared {
             id: stream.id().into(),
             waker,
-            budgeted,
             state: Mutex::new(State {
                 stream: Some(stream),
                 chunks: VecDeque::new(),
@@ -234,6 +227,10 @@ impl RecvStream {
             }),
         });
         *lock(&shared.waker.stream) = Arc::downgrade(&shared);
+        let limit = lock(&shared.state).credit.open(|more| mux.reserve(more));
+        if let Some(limit) = limit {
+            mux.outbox.credit(shared.id, limit);
+        }
         // Registers the waker, so that the stream is drained even if nobody ever reads it.
         shared.drain(&mux);
         Self { shared, mux }
@@ -265,7 +262,6 @@ impl RecvStream {
             );
             let ended = state.end.is_some();
             drop(state);
-            self.mux.note_read(len);
             if let Some(limit) = grant.filter(|_| !ended) {
                 self.mux.outbox.credit(self.shared.id, limit);
             }
@@ -317,9 +313,8 @@ impl Drop for RecvStream {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.stop(DROPPED);
-        let first = if self.shared.budgeted { credit::INITIAL } else { 0 };
-        let reserved = state.credit.reserved() + first;
-        let unread = std::mem::take(&mut state.unread) as u64;
+        let reserved = state.credit.reserved();
+        state.unread = 0;
         state.chunks.clear();
         state.tail = BytesMut::new();
         // Here and not with the last reference, which QUIC's waker may hold under QUIC's lock.
@@ -327,7 +322,6 @@ impl Drop for RecvStream {
         drop(state);
         drop(stream);
         self.mux.outbox.forget(self.shared.id);
-        self.mux.note_read(unread);
         self.mux.release(reserved);
     }
 }

@@ -1,5 +1,6 @@
 //! The writing half of a stream.
 
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -7,10 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use baran_proto::credit::SendCredit;
+use baran_proto::path::Side;
+use baran_proto::wire::mux::{HEAD_LEN_MAX, put_head};
+use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 
 use super::session::SessionShared;
 use super::{Mux, SessionError, lock};
+
+/// Streams for which credit is kept until we come to them: more than can be open.
+const EARLY_MAX: usize = 64;
 
 /// Credit of a stream, and the writer that waits for more.
 #[derive(Debug, Default)]
@@ -25,6 +32,40 @@ impl SendShared {
             && let Some(writer) = lock(&self.writer).take()
         {
             writer.wake();
+        }
+    }
+}
+
+/// The sending halves of a link's streams.
+#[derive(Debug, Default)]
+pub(super) struct Senders {
+    open: HashMap<u64, Arc<SendShared>>,
+    /// Credit for streams that the peer opened and we have not come to yet.
+    early: BTreeMap<u64, u64>,
+}
+
+impl Senders {
+    /// Makes the credit of a stream.
+    pub(super) fn wrap(&mut self, stream: u64) -> Arc<SendShared> {
+        let sender = Arc::<SendShared>::default();
+        if let Some(limit) = self.early.remove(&stream) {
+            sender.grant(limit);
+        }
+        self.open.insert(stream, Arc::clone(&sender));
+        sender
+    }
+
+    /// Takes credit from the peer. That for a stream of ours that is over is of no use.
+    pub(super) fn grant(&mut self, stream: u64, limit: u64, side: Side) {
+        let is_ours = stream % 2 == u64::from(side == Side::Server);
+        if let Some(sender) = self.open.get(&stream) {
+            sender.grant(limit);
+        } else if !is_ours {
+            self.early.insert(stream, limit);
+            if self.early.len() > EARLY_MAX {
+                // Numbers count up: the lowest is that of a stream that is over.
+                self.early.pop_first();
+            }
         }
     }
 }
@@ -55,6 +96,13 @@ impl SendStream {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.stream.id().into()
+    }
+
+    /// Writes the number of the session, which needs no credit.
+    pub(super) async fn write_head(&mut self, session: u32) -> Result<(), SessionError> {
+        let mut head = BytesMut::with_capacity(HEAD_LEN_MAX);
+        put_head(session, &mut head);
+        self.stream.write_all(&head).await.map_err(write_error)
     }
 
     fn poll_write_some(
@@ -174,7 +222,7 @@ impl Drop for SendStream {
         if !self.is_finished {
             drop(self.finish());
         }
-        lock(&self.mux.senders).remove(&self.id());
+        lock(&self.mux.senders).open.remove(&self.id());
     }
 }
 

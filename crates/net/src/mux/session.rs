@@ -180,18 +180,11 @@ impl Session {
     /// If the session is over.
     pub async fn open_bi(&self) -> Result<(SendStream, RecvStream), SessionError> {
         self.check_open()?;
-        let (mut send, recv) = self.mux.conn.open_bi().await?;
-        let mut header = BytesMut::with_capacity(HEAD_LEN_MAX);
-        put_head(self.id, &mut header);
-        match send.write_all(&header).await {
-            Ok(()) => {}
-            Err(noq::WriteError::ConnectionLost(error)) => return Err(error.into()),
-            Err(noq::WriteError::Stopped(code)) => {
-                return Err(SessionError::Stopped(code.into_inner()));
-            }
-            Err(_) => return Err(SessionError::StreamClosed),
-        }
-        Ok(self.mux.wrap(&self.shared, send, recv))
+        let (send, recv) = self.mux.conn.open_bi().await?;
+        // Credit may come as soon as the head is out, so the stream is registered before.
+        let (mut send, recv) = self.mux.wrap(&self.shared, send, recv);
+        send.write_head(self.id).await?;
+        Ok((send, recv))
     }
 
     /// Waits for a stream that the peer opens. Streams that came before the end of the session are

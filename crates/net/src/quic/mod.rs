@@ -11,9 +11,8 @@ use noq::{IdleTimeout, TransportConfig, VarInt};
 /// for those that are being replaced.
 const PATHS_MAX: u32 = 8;
 
-/// Bytes that a peer may have in flight or unread with us on a new connection. Raised from the
-/// node's budget. A thousand connections that nobody reads stay within 256 MiB with all that
-/// they cost besides, and one stalled stream leaves half of it to the others.
+/// Bytes that a peer may have in flight to us on a new connection, or that lie in QUIC because a
+/// gap before them is not filled. Raised from the node's budget.
 pub(crate) const WINDOW: u32 = 64 * 1024;
 
 /// Bytes that we hold for a peer on a new connection until they are acknowledged. Raised as the
@@ -28,7 +27,7 @@ pub(crate) const STREAMS: u32 = 16;
 
 /// Time without any packet after which a path, and with the last path the connection, is lost.
 /// The path manager closes a silent path much earlier if there is another.
-const IDLE: Duration = Duration::from_secs(15);
+const IDLE_MS: u32 = 15_000;
 
 /// Pause after which an idle path is kept alive: three losses in a row do not end it, and NATs
 /// keep a UDP mapping for 30 s at the least (RFC 4787 REQ-5 asks for 120).
@@ -43,20 +42,20 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 #[must_use]
 pub fn transport() -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
-    let idle = IdleTimeout::try_from(IDLE).expect("fifteen seconds fit");
+    let idle = IdleTimeout::from(VarInt::from_u32(IDLE_MS));
     config
         .max_concurrent_bidi_streams((STREAMS + 1).into())
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(WINDOW.into())
         // The multiplexer drains every stream at once; its credit bounds each stream, the window
-        // of the connection all of them.
+        // of the connection what is in flight.
         .stream_receive_window(VarInt::from_u32(64 * 1024 * 1024))
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(Some(64 * 1024))
         .datagram_send_buffer_size(64 * 1024)
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(None)
-        .default_path_max_idle_timeout(Some(IDLE))
+        .default_path_max_idle_timeout(Some(Duration::from_millis(IDLE_MS.into())))
         .default_path_keep_alive_interval(Some(KEEP_ALIVE))
         .initial_rtt(INITIAL_RTT)
         .max_concurrent_multipath_paths(PATHS_MAX)

@@ -26,6 +26,10 @@ pub(super) const TTL_MAX: Duration = Duration::from_secs(3600);
 /// Time to wait for the answer to a request for a reservation.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// How long a refusal for want of a direct path is respected. The two sides of a link see a new
+/// path open half a round trip apart, so one may ask too early.
+const PAUSE_NOT_DIRECT: Duration = Duration::from_millis(500);
+
 /// Pause before a relay that does not lend itself at the moment is asked again.
 const PAUSE_FULL: Duration = Duration::from_secs(60);
 
@@ -343,7 +347,11 @@ impl Node {
         if !core::mem::take(&mut link.is_asked) && !was_home {
             return;
         }
-        let pause = if reason == RefusalReason::Off { PAUSE_OFF } else { PAUSE_FULL };
+        let pause = match reason {
+            RefusalReason::Off => PAUSE_OFF,
+            RefusalReason::NotDirect => PAUSE_NOT_DIRECT,
+            _ => PAUSE_FULL,
+        };
         if was_home {
             self.move_home(on, None);
         }
