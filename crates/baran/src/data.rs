@@ -80,7 +80,10 @@ pub enum DataError {
         is_dir: bool,
     },
     /// Nothing can be written into the directory.
-    #[error("{} cannot be written to: give yourself the right to or choose another --data", .0.display())]
+    #[error(
+        "{} cannot be written to: give yourself the right to or choose another --data",
+        .0.display()
+    )]
     Unwritable(PathBuf),
     /// The key is not one.
     #[error(
@@ -94,7 +97,10 @@ pub enum DataError {
         len: u64,
     },
     /// Another process runs this node.
-    #[error("{} is in use by {}: stop it first or choose another --data", .dir.display(), holder(*.pid))]
+    #[error(
+        "{} is in use by {}: stop it first or choose another --data",
+        .dir.display(), holder(*.pid)
+    )]
     InUse {
         /// The directory.
         dir: PathBuf,

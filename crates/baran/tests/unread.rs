@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,7 +14,10 @@ use std::time::Duration;
 
 use baran::{Connection, PeerAddr};
 use baran_proto::credit;
-use support::{PROTOCOL, RawLink, builder, raw_endpoint, secret, within};
+use baran_proto::wire::mux::Credit;
+use baran_proto::wire::{Message, MuxMessage};
+use support::{PROTOCOL, RawLink, WIDE, builder, hear, raw_endpoint, secret, within};
+use tokio::sync::watch;
 
 /// Names the part that a child process plays.
 const ROLE: &str = "BARAN_TEST_ROLE";
@@ -91,12 +95,11 @@ async fn write_for_ever(connection: Arc<Connection>) {
 }
 
 /// Connects a thousand raw peers, each with one open session.
-async fn connect_all(server: &Server) -> Vec<RawLink> {
-    let (id, addr) = (server.invite.id, server.invite.addrs[0]);
+async fn connect_all(server: &Server, window: u32) -> Vec<RawLink> {
     let endpoint = raw_endpoint(&secret(u32::MAX));
     let mut links = Vec::new();
     for n in 0..CONNECTIONS {
-        let mut link = within(RawLink::on(endpoint.clone(), id, addr, &secret(n))).await;
+        let mut link = RawLink::on(&endpoint, &server.invite, &secret(n), window).await;
         link.open_session(0).await;
         links.push(link);
     }
@@ -106,11 +109,12 @@ async fn connect_all(server: &Server) -> Vec<RawLink> {
 /// Waits until `counter` stands still.
 async fn settled(counter: impl Fn() -> u64) {
     within(async {
-        let mut last = (counter(), 0);
-        while last.1 < 8 {
+        let (mut last, mut same) = (counter(), 0);
+        while same < 8 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let next = counter();
-            last = (next, if next == last.0 { last.1 + 1 } else { 0 });
+            same = if next == last { same + 1 } else { 0 };
+            last = next;
         }
     })
     .await;
@@ -123,44 +127,79 @@ fn assert_bounded(server: &Server, before: u64, what: &str) {
     assert!(peak < RSS_MAX_KIB, "{peak} KiB");
 }
 
+type Limits = watch::Sender<BTreeMap<u64, u64>>;
+
+/// Notes the credit that the node grants.
+async fn note_credit(mut control: noq::RecvStream, limits: Arc<Limits>) {
+    while let Some(message) = hear(&mut control).await {
+        if let Message::Mux(MuxMessage::Credit(credit)) = message {
+            limits.send_modify(|limits| {
+                limits.insert(credit.stream, credit.limit);
+            });
+        }
+    }
+}
+
+/// Writes as much as the node lets us; more would fail the stream and so hold nothing.
+async fn push(mut send: noq::SendStream, limits: Arc<Limits>, written: Arc<AtomicU64>) {
+    let mut limits = limits.subscribe();
+    let (id, mut sent) = (u64::from(send.id()), 0);
+    loop {
+        let limit = limits.borrow_and_update().get(&id).copied().unwrap_or(credit::INITIAL);
+        while sent < limit {
+            let len = usize::try_from((limit - sent).min(8192)).unwrap();
+            let count = send.write(&[7; 8192][..len]).await.unwrap() as u64;
+            sent += count;
+            written.fetch_add(count, Ordering::Relaxed);
+        }
+        limits.changed().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_peers_that_push_what_nobody_reads() {
     let server = Server::start("holds");
     let before = server.memory_kib("VmRSS");
-    let links = connect_all(&server).await;
+    let links = connect_all(&server, WIDE).await;
     assert_bounded(&server, before, "idle");
     let written = Arc::new(AtomicU64::new(0));
-    let mut streams = tokio::task::JoinSet::new();
-    let pause: u64 = std::env::var("PAUSE").map_or(0, |l| l.parse().unwrap());
+    let (mut held, mut held_open) = (Vec::new(), Vec::new());
     for link in links {
-        if pause > 0 { tokio::time::sleep(Duration::from_millis(pause)).await; }
-        let (link, written) = (Arc::new(link), Arc::clone(&written));
+        let limits = Arc::new(Limits::default());
         for _ in 0..STREAMS {
-            let (link, written) = (Arc::clone(&link), Arc::clone(&written));
-            streams.spawn(async move {
-                let (mut send, _recv) = link.open_stream(0).await;
-                // More than the credit would fail the stream, and hold nothing.
-                let mut left = std::env::var("LEFT")
-                    .map_or(usize::try_from(credit::INITIAL).unwrap(), |l| l.parse().unwrap());
-                while left > 0 {
-                    let count = send.write(&[7; 8192][..left.min(8192)]).await.unwrap();
-                    written.fetch_add(count as u64, Ordering::Relaxed);
-                    left -= count;
-                }
-                std::future::pending::<()>().await;
-            });
+            let (send, recv) = link.open_stream(0).await;
+            tokio::spawn(push(send, Arc::clone(&limits), Arc::clone(&written)));
+            held.push(recv);
         }
+        tokio::spawn(note_credit(link.hear, limits));
+        held_open.push((link.conn, link.say));
     }
     settled(|| written.load(Ordering::Relaxed)).await;
-    println!("{} bytes taken", written.load(Ordering::Relaxed));
+    let written = written.load(Ordering::Relaxed);
+    println!("{written} bytes taken");
+    let least = credit::INITIAL * STREAMS as u64 * u64::from(CONNECTIONS);
+    assert!(written >= least, "every peer is let do what needs no memory set aside");
     assert_bounded(&server, before, "pushed at");
 }
 
+/// The peers acknowledge next to nothing and grant all the credit in the world.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_peers_that_do_not_read_what_we_write() {
+async fn a_thousand_peers_that_do_not_take_what_we_write() {
     let server = Server::start("writes");
     let before = server.memory_kib("VmRSS");
-    let links = connect_all(&server).await;
-    settled(|| links.iter().map(|link| link.conn.stats().udp_rx.bytes / 4096).sum()).await;
+    // Room for what each stream may carry without credit, and little more.
+    let room = STREAMS * usize::try_from(credit::INITIAL).unwrap() + 16_384;
+    let mut links = connect_all(&server, u32::try_from(room).unwrap()).await;
+    let mut held = Vec::new();
+    for link in &mut links {
+        for _ in 0..STREAMS {
+            let (send, recv) = within(link.conn.accept_bi()).await.unwrap();
+            let grant = Credit { stream: send.id().into(), limit: u64::MAX };
+            link.say(Message::Mux(MuxMessage::Credit(grant))).await;
+            held.push((send, recv));
+        }
+    }
+    settled(|| server.memory_kib("VmRSS") / 64).await;
+    assert!(links.iter().all(|link| link.conn.close_reason().is_none()));
     assert_bounded(&server, before, "writing");
 }

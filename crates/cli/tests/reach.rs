@@ -133,6 +133,30 @@ fn a_daemon_that_dies_leaves_pings_missing() {
     a.process.wait(PATIENCE);
 }
 
+#[test]
+fn pings_go_on_when_the_peer_comes_back() {
+    let homes = [Home::new(), Home::new()];
+    let a = homes[0].up(&[]);
+    let words = ["ping", &a.at(), "--count", "0", "--interval", "20", "--json"];
+    let mut process = homes[1].node(&words).spawn_piped();
+    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines().map(|line| {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        line
+    });
+    assert!(lines.next().unwrap()["seq"].is_u64());
+    let bind = a.address.clone();
+    a.terminate();
+    lines.find(|line| line["event"] == "lost" && line["reason"].is_string()).unwrap();
+    let mut again = homes[0].command(&["up", "--json", "--allow-net", "127.0.0.0/8"]);
+    let a = Daemon::start(again.args(["--bind", &bind]));
+    assert!(lines.find(|line| line["seq"].is_u64()).is_some());
+    process.signal("INT");
+    let summary = lines.last().unwrap();
+    assert!(summary["received"].as_u64().unwrap() >= 2, "{summary}");
+    process.wait(PATIENCE);
+    a.terminate();
+}
+
 /// Starts `pipe listen` and waits until it listens.
 fn listen(command: &mut Command) -> (Guard, BufReader<std::process::ChildStderr>) {
     let mut process = command.arg("--json").spawn_piped();

@@ -123,9 +123,13 @@ impl Endpoint {
         let transport = quic::transport();
         let server = noq::crypto::rustls::QuicServerConfig::try_from(tls.server()?)
             .map_err(|error| rustls::Error::General(error.to_string()))?;
+        // Nobody keeps tokens, which pin the datagram that they came in.
+        let mut tokens = noq::ValidationTokenConfig::default();
+        tokens.sent(0);
         let mut server = noq::ServerConfig::with_crypto(Arc::new(server));
         server
             .transport_config(Arc::clone(&transport))
+            .validation_token_config(tokens)
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BYTES)
             .incoming_buffer_size_total(INCOMING_BYTES * INCOMING_MAX as u64);
@@ -200,7 +204,9 @@ impl Endpoint {
         let crypto = noq::crypto::rustls::QuicClientConfig::try_from(tls)
             .map_err(|error| error.to_string())?;
         let mut config = noq::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::clone(&shared.transport));
+        config
+            .transport_config(Arc::clone(&shared.transport))
+            .token_store(Arc::new(noq::NoneTokenStore));
         let connecting = shared
             .quic
             .connect_with(config, addr, SERVER_NAME)

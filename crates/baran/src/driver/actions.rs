@@ -7,7 +7,7 @@ use baran_proto::machine::Machine;
 use baran_proto::node::{self, ForwardAction, GateAction, Input, LinkId, Output};
 use baran_proto::path;
 use baran_proto::time::Instant;
-use tracing::debug;
+use tracing::{debug, trace};
 
 use super::{Command, Driver};
 use crate::{Event, PathInfo, PeerStatus, RelayStatus, Status};
@@ -16,6 +16,7 @@ impl Driver {
     /// Carries out what the machine wants.
     pub(super) fn drain(&mut self) {
         while let Some(output) = self.node.poll_output() {
+            trace!(?output);
             match output {
                 Output::Dial { dial, peer, to } => {
                     let task = self.endpoint.dial(dial, peer, to);

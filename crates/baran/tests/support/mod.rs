@@ -12,7 +12,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use baran::{Connection, Node, NodeBuilder, NodeId, SecretKey};
+use baran::{Connection, Node, NodeBuilder, PeerAddr, SecretKey};
 use baran_net::quic::tls::Tls;
 use baran_proto::wire::mux::{SessionOpen, put_head};
 use baran_proto::wire::{self, LENGTH_LEN, Message, MuxMessage};
@@ -21,7 +21,7 @@ use baran_proto::wire::{self, LENGTH_LEN, Message, MuxMessage};
 pub const PROTOCOL: &str = "test/1";
 
 /// Longer than anything here takes, even on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(8);
 
 /// How long to wait for what must not come.
 pub const QUIET: Duration = Duration::from_millis(200);
@@ -102,7 +102,11 @@ pub struct Pair {
 }
 
 pub async fn pair() -> Pair {
-    let (a, b) = (builder().spawn().await.unwrap(), builder().spawn().await.unwrap());
+    pair_of(builder(), builder()).await
+}
+
+pub async fn pair_of(a: NodeBuilder, b: NodeBuilder) -> Pair {
+    let (a, b) = (a.spawn().await.unwrap(), b.spawn().await.unwrap());
     let mut acceptor = b.accept(PROTOCOL).unwrap();
     let at_a = within(a.connect(b.invite(), PROTOCOL)).await.unwrap();
     let at_b = within(acceptor.next()).await.unwrap();
@@ -125,12 +129,14 @@ pub fn secret(n: u32) -> SecretKey {
     SecretKey::from_bytes(seed)
 }
 
-/// Windows that never hold a raw peer back.
-fn raw_transport() -> Arc<noq::TransportConfig> {
+/// A window that never holds the other side back.
+pub const WIDE: u32 = 64_000_000;
+
+fn raw_transport(window: u32) -> Arc<noq::TransportConfig> {
     let mut config = noq::TransportConfig::default();
     config
-        .stream_receive_window(64_000_000_u32.into())
-        .receive_window(64_000_000_u32.into())
+        .stream_receive_window(window.into())
+        .receive_window(window.into())
         .max_concurrent_bidi_streams(1024_u32.into())
         .max_concurrent_multipath_paths(8)
         .max_remote_nat_traversal_addresses(8);
@@ -142,57 +148,63 @@ pub fn raw_endpoint(secret: &SecretKey) -> noq::Endpoint {
     let tls = Tls::new(secret, wire::alpn("main").unwrap()).unwrap();
     let server = noq::crypto::rustls::QuicServerConfig::try_from(tls.server().unwrap()).unwrap();
     let mut server = noq::ServerConfig::with_crypto(Arc::new(server));
-    server.transport_config(raw_transport());
+    server.transport_config(raw_transport(WIDE));
     let mut config = noq::EndpointConfig::default();
     config.grease_quic_bit(false);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     noq::Endpoint::new(config, Some(server), socket, Arc::new(noq::TokioRuntime)).unwrap()
 }
 
-/// Dials as `secret` in `network`, where `to` is expected at `addr`.
+/// Dials `to` as `secret` in `network`, with a receive window of `window` bytes.
 pub async fn raw_dial(
     endpoint: &noq::Endpoint,
     secret: &SecretKey,
+    to: &PeerAddr,
     network: &str,
-    to: NodeId,
-    addr: SocketAddr,
+    window: u32,
 ) -> Result<noq::Connection, noq::ConnectionError> {
     let tls = Tls::new(secret, wire::alpn(network).unwrap()).unwrap();
-    let crypto = noq::crypto::rustls::QuicClientConfig::try_from(tls.client(to).unwrap()).unwrap();
+    let tls = tls.client(to.id).unwrap();
+    let crypto = noq::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let mut config = noq::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(raw_transport());
-    endpoint.connect_with(config, addr, "baran.invalid").unwrap().await
+    config.transport_config(raw_transport(window));
+    endpoint.connect_with(config, to.addrs[0], "baran.invalid").unwrap().await
 }
 
 /// A raw peer's connection to a node, with the control stream that every link begins with.
 pub struct RawLink {
     pub conn: noq::Connection,
     pub say: noq::SendStream,
-    hear: noq::RecvStream,
-    _endpoint: noq::Endpoint,
+    pub hear: noq::RecvStream,
+    endpoint: noq::Endpoint,
 }
 
 impl RawLink {
     /// Connects to `node` from a socket of its own, as the client.
     pub async fn new(node: &Node, secret: &SecretKey) -> Self {
-        Self::on(raw_endpoint(secret), node.id(), node.addresses()[0], secret).await
+        Self::on(&raw_endpoint(secret), &node.invite(), secret, WIDE).await
     }
 
-    /// The same on an endpoint that several may share.
+    /// The same on an endpoint that several may share, with a receive window of `window` bytes.
     pub async fn on(
-        endpoint: noq::Endpoint,
-        to: NodeId,
-        addr: SocketAddr,
+        endpoint: &noq::Endpoint,
+        to: &PeerAddr,
         secret: &SecretKey,
+        window: u32,
     ) -> Self {
-        let conn = raw_dial(&endpoint, secret, "main", to, addr).await.unwrap();
+        let conn = within(raw_dial(endpoint, secret, to, "main", window)).await.unwrap();
         let (say, hear) = conn.open_bi().await.unwrap();
-        Self { conn, say, hear, _endpoint: endpoint }
+        Self { conn, say, hear, endpoint: endpoint.clone() }
+    }
+
+    /// Where the peer sends from.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.endpoint.local_addr().unwrap()
     }
 
     /// Says something on the control stream.
-    pub async fn say(&mut self, message: impl Into<Message>) {
-        self.say.write_all(&message.into().encode()).await.unwrap();
+    pub async fn say(&mut self, message: Message) {
+        self.say.write_all(&message.encode()).await.unwrap();
     }
 
     /// Opens a session of the tests' protocol.
@@ -210,17 +222,16 @@ impl RawLink {
         (send, recv)
     }
 
-    /// The next message on the control stream that `pick` wants; others are skipped.
+    /// The first message on the control stream that `pick` wants; others are skipped.
     pub async fn hear<T>(&mut self, mut pick: impl FnMut(Message) -> Option<T>) -> T {
-        loop {
-            let mut length = [0; LENGTH_LEN];
-            self.hear.read_exact(&mut length).await.unwrap();
-            let mut body = vec![0; usize::from(u16::from_be_bytes(length))];
-            self.hear.read_exact(&mut body).await.unwrap();
-            if let Some(picked) = pick(Message::decode(&body).unwrap()) {
-                return picked;
+        let next = async {
+            loop {
+                if let Some(picked) = pick(hear(&mut self.hear).await.expect("a control stream")) {
+                    return picked;
+                }
             }
-        }
+        };
+        within(next).await
     }
 
     /// Checks that the link works: a stream of the open session `session` is echoed.
@@ -230,4 +241,13 @@ impl RawLink {
         send.finish().unwrap();
         assert_eq!(within(recv.read_to_end(100)).await.unwrap(), b"still here");
     }
+}
+
+/// The next message of a control stream.
+pub async fn hear(control: &mut noq::RecvStream) -> Option<Message> {
+    let mut length = [0; LENGTH_LEN];
+    control.read_exact(&mut length).await.ok()?;
+    let mut body = vec![0; usize::from(u16::from_be_bytes(length))];
+    control.read_exact(&mut body).await.ok()?;
+    Some(Message::decode(&body).unwrap())
 }

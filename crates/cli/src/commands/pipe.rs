@@ -4,12 +4,14 @@
 //! know it (see [`frame`](crate::daemon::frame)).
 
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 
@@ -24,6 +26,8 @@ use crate::view::PipeEvent;
 
 /// How often the progress is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(200);
+/// Longest wait for the node to say why it takes no more.
+const REASON_MAX: Duration = Duration::from_secs(5);
 
 /// Joins standard input and output with the peer's.
 ///
@@ -131,7 +135,9 @@ impl std::fmt::Display for Local {
 
 /// Sends standard input to its end.
 async fn send(writer: &Mutex<&mut Writer>, count: &Count) -> Result<()> {
-    let mut stdin = tokio::io::stdin();
+    let stdin = io::stdin().as_fd().try_clone_to_owned();
+    let stdin = stdin.map_err(|error| broken("standard input", &error))?;
+    let mut stdin = File::from_std(stdin.into());
     let mut buffer = vec![0; HEAD_LEN + DATA_LEN_MAX];
     loop {
         let read = stdin.read(&mut buffer[HEAD_LEN..]).await;
@@ -147,7 +153,12 @@ async fn send(writer: &Mutex<&mut Writer>, count: &Count) -> Result<()> {
 }
 
 async fn put(writer: &Mutex<&mut Writer>, bytes: &[u8]) -> Result<()> {
-    writer.lock().await.write_all(bytes).await.context("the node is gone")
+    let written = writer.lock().await.write_all(bytes).await;
+    if written.is_err() {
+        // Why it does not read any more comes from it, if from anywhere.
+        tokio::time::sleep(REASON_MAX).await;
+    }
+    written.context("the node is gone")
 }
 
 /// Writes out what comes, to its end, and waits for the word that the peer did the same.
@@ -156,32 +167,45 @@ async fn receive(
     writer: &Mutex<&mut Writer>,
     count: &Count,
 ) -> Result<()> {
-    let mut stdout = tokio::io::stdout();
-    let (mut is_ended, mut is_done) = (false, false);
-    while !(is_ended && is_done) {
+    let mut stdout = Some(take_stdout().map_err(|error| broken("standard output", &error))?);
+    let mut is_done = false;
+    while stdout.is_some() || !is_done {
         let frame = frames.next().await.context("the node is gone")?;
         let frame = frame.context("the node ended before everything was delivered")?;
-        match frame.kind {
-            Kind::Data if !is_ended => {
+        match (frame.kind, &mut stdout) {
+            (Kind::Data, Some(out)) => {
                 let written = async {
-                    stdout.write_all(frame.payload()).await?;
-                    stdout.flush().await
+                    out.write_all(frame.payload()).await?;
+                    out.flush().await
                 };
                 written.await.map_err(|error| broken("standard output", &error))?;
                 let len = frame.payload().len() as u64;
                 count.received.fetch_add(len, Ordering::Relaxed);
             }
-            Kind::End if !is_ended => {
-                is_ended = true;
-                put(writer, &Frame::new(Kind::Done, "").bytes).await?;
+            (Kind::End, Some(_)) => {
+                // Whoever reads our standard output sees its end, too.
+                stdout = None;
+                // If the node does not read it, what the node says next tells why.
+                let done = Frame::new(Kind::Done, "");
+                drop(writer.lock().await.write_all(&done.bytes).await);
             }
-            Kind::Done if !is_done => is_done = true,
-            Kind::Failed => bail!("the peer gave up: {}", frame.text()),
-            Kind::Lost => bail!("the pipe broke: {}", frame.text()),
-            Kind::Data | Kind::End | Kind::Done => bail!("the peer sent frames in a wrong order"),
+            (Kind::Done, _) if !is_done => is_done = true,
+            (Kind::Failed, _) => bail!("the peer gave up: {}", frame.text()),
+            (Kind::Lost, _) => bail!("the pipe broke: {}", frame.text()),
+            (Kind::Data | Kind::End | Kind::Done, _) => {
+                bail!("the peer sent frames in a wrong order")
+            }
         }
     }
     Ok(())
+}
+
+/// Standard output as a file that can be closed; `/dev/null` takes its place.
+fn take_stdout() -> io::Result<File> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(null)?;
+    Ok(File::from_std(stdout.into()))
 }
 
 fn broken(what: &str, error: &io::Error) -> anyhow::Error {

@@ -1,8 +1,8 @@
 //! The side that asks: finds the daemon of the data directory, or starts a node of its own.
 //!
 //! A command's own node has the identity of the directory and holds its lock, so there are never
-//! two nodes of one identity. It is served by the same [`Server`] as a daemon's clients are, through
-//! memory in the place of a socket.
+//! two nodes of one identity. It is served by the same [`Server`] as a daemon's clients are,
+//! through memory in the place of a socket.
 
 use std::path::Path;
 use std::sync::Arc;

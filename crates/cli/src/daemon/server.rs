@@ -1,9 +1,10 @@
 //! The side that has the node: takes the requests of clients, one task each.
 //!
-//! Whoever may connect speaks for the owner, so only the owner and the superuser may: the socket is
-//! 0600 in a directory that is 0700, and the system is asked who the other end is. Clients are still
-//! kept from harming the daemon by mistake: their number, the length of what they say and the time
-//! that they take to say it are bounded, and what is not understood is answered and dropped.
+//! Whoever may connect speaks for the owner, so only the owner and the superuser may: the socket
+//! is 0600 in a directory that is 0700, and the system is asked who the other end is. Clients are
+//! still kept from harming the daemon by mistake: their number, the length of what they say and
+//! the time that they take to say it are bounded, and what is not understood is answered and
+//! dropped.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;

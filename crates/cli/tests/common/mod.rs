@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 /// Longer than anything here takes unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// After which no process here lives on.
+const LIFE: Duration = Duration::from_secs(60);
 
 /// A data directory that exists as long as this, and the options of a node on loopback.
 pub(crate) struct Home {
@@ -46,7 +48,7 @@ impl Home {
 
     /// Starts `baran up --json`.
     pub(crate) fn up(&self, words: &[&str]) -> Daemon {
-        Daemon::start(self.node(&[&["up", "--json"], words].concat()))
+        Daemon::start(&mut self.node(&[&["up", "--json"], words].concat()))
     }
 
     pub(crate) fn id(&self) -> String {
@@ -63,20 +65,45 @@ pub(crate) fn baran() -> Command {
 }
 
 pub(crate) trait SpawnPiped {
-    fn spawn_piped(&mut self) -> Guard;
+    fn spawn_piped(&mut self) -> Guard {
+        self.spawn_with(Stdio::piped(), Stdio::piped(), Stdio::piped())
+    }
+
+    fn spawn_with(
+        &mut self,
+        stdin: impl Into<Stdio>,
+        stdout: impl Into<Stdio>,
+        stderr: impl Into<Stdio>,
+    ) -> Guard;
 }
 
 impl SpawnPiped for Command {
-    fn spawn_piped(&mut self) -> Guard {
-        let piped = self.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Guard(piped.spawn().unwrap())
+    fn spawn_with(
+        &mut self,
+        stdin: impl Into<Stdio>,
+        stdout: impl Into<Stdio>,
+        stderr: impl Into<Stdio>,
+    ) -> Guard {
+        Guard::new(self.stdin(stdin).stdout(stdout).stderr(stderr).spawn().unwrap())
     }
 }
 
-/// A process that is killed when dropped.
-pub(crate) struct Guard(pub(crate) Child);
+/// A process that is killed when dropped, and after a minute whatever waits for it.
+pub(crate) struct Guard(pub(crate) Child, Sender<()>);
 
 impl Guard {
+    fn new(child: Child) -> Self {
+        let pid = child.id().to_string();
+        let (sender, end) = channel();
+        std::thread::spawn(move || {
+            if end.recv_timeout(LIFE) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("process {pid} hangs");
+                drop(Command::new("kill").args(["-s", "KILL", &pid]).status());
+            }
+        });
+        Self(child, sender)
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
@@ -160,7 +187,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut process = command.spawn_piped();
         let stdout = BufReader::new(process.0.stdout.take().unwrap());
         let (sender, lines) = channel();

@@ -9,7 +9,7 @@ use noq::{IdleTimeout, TransportConfig, VarInt};
 
 /// Paths of one connection that may be open at a time: three direct ones, two relayed, and room
 /// for those that are being replaced.
-const PATHS_MAX: u32 = 8;
+const PATHS_MAX: u32 = 6;
 
 /// Bytes that a peer may have in flight to us on a new connection, or that lie in QUIC because a
 /// gap before them is not filled. Raised from the node's budget.
@@ -22,8 +22,13 @@ pub(crate) const SEND_WINDOW: u64 = 64 * 1024;
 /// Most that it is raised to: 320 Mb/s over a round trip of 100 ms.
 pub(crate) const SEND_WINDOW_MAX: u64 = 4 * 1024 * 1024;
 
-/// Streams that a peer may open, beside the control stream.
+/// Streams that a peer may always have open, beside the control stream.
 pub(crate) const STREAMS: u32 = 16;
+
+/// Closed streams that `noq` 1.4.0 waits for (an eighth of the limit, rounded down) before it lets
+/// the peer open as many others. They come on top, or a peer that holds most of its streams open
+/// could wait for ever to open another.
+const STREAMS_SLACK: u32 = 2;
 
 /// Time without any packet after which a path, and with the last path the connection, is lost.
 /// The path manager closes a silent path much earlier if there is another.
@@ -44,7 +49,7 @@ pub fn transport() -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     let idle = IdleTimeout::from(VarInt::from_u32(IDLE_MS));
     config
-        .max_concurrent_bidi_streams((STREAMS + 1).into())
+        .max_concurrent_bidi_streams((STREAMS + STREAMS_SLACK + 1).into())
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(WINDOW.into())
         // The multiplexer drains every stream at once; its credit bounds each stream, the window

@@ -100,6 +100,7 @@ impl Tls {
             )));
         config.alpn_protocols = vec![self.alpn.clone()];
         config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         Ok(config)
     }
 }

@@ -53,6 +53,11 @@ use mapping::{Mappings, Prefix};
 use recv::Receiver;
 use send::Sender;
 
+/// Datagrams that a receive buffer is made for. Merged ones together are no longer than one can be
+/// (64 KiB), of whatever length each is: so many of the longest that QUIC takes, 1,472 bytes, fill
+/// it, although the system may merge 64.
+const SEGMENTS_RECEIVED_MAX: NonZeroUsize = NonZeroUsize::new(45).expect("not zero");
+
 /// Local addresses pinned per peer by [`SocketControl::pin_source`], at most.
 const PINNED_MAX: usize = 1_024;
 
@@ -155,7 +160,8 @@ impl AsyncUdpSocket for Socket {
 
     fn max_receive_segments(&self) -> NonZeroUsize {
         let segments = |bound: &Bound| bound.own.state().gro_segments();
-        self.shared.bound.iter().map(segments).max().unwrap_or(NonZeroUsize::MIN)
+        let offered = self.shared.bound.iter().map(segments).max().unwrap_or(NonZeroUsize::MIN);
+        offered.min(SEGMENTS_RECEIVED_MAX)
     }
 
     fn may_fragment(&self) -> bool {

@@ -21,6 +21,17 @@ use noq_udp::Transmit;
 
 use super::{Shared, lock};
 
+/// Datagrams that a new sender takes in one send. QUIC keeps a buffer for as many as it may send
+/// for as long as the connection lives: 14 KiB for the ten that a bulk transfer wants, 3 for these.
+const SEGMENTS_INITIAL: usize = 2;
+
+/// Sends that used all that they might, after which a sender takes twice as many datagrams. A
+/// handshake stays below; a bulk transfer is there within 200 datagrams.
+const FULL_SENDS: u32 = 8;
+
+/// Where the doubling ends: no system takes more in one send.
+const SEGMENTS_MAX: usize = 64;
+
 type Writable = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
 
 /// Sends for one task.
@@ -29,6 +40,10 @@ pub(super) struct Sender {
     last: Option<Last>,
     /// Frames under construction.
     scratch: Vec<u8>,
+    /// Datagrams that it takes in one send, at the most.
+    segments_max: usize,
+    /// Sends of so many since that was set.
+    full_sends: u32,
     /// The socket whose buffer was full, and its becoming writable.
     blocked: Option<(usize, Writable)>,
 }
@@ -58,7 +73,20 @@ struct Route {
 
 impl Sender {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, last: None, scratch: Vec::new(), blocked: None }
+        let segments_max = SEGMENTS_INITIAL;
+        Self { shared, last: None, scratch: Vec::new(), segments_max, full_sends: 0, blocked: None }
+    }
+
+    /// Takes more in one send once there is enough to send.
+    fn note_segments(&mut self, datagrams: usize) {
+        if datagrams < self.segments_max || self.segments_max >= SEGMENTS_MAX {
+            return;
+        }
+        self.full_sends += 1;
+        if self.full_sends == FULL_SENDS {
+            self.full_sends = 0;
+            self.segments_max *= 2;
+        }
     }
 
     /// The way of `transmit`, or `None` if it may not or cannot leave.
@@ -143,6 +171,10 @@ impl Sender {
             }
         };
         self.shared.counters.frames_sent.add(sent.div_ceil(stride));
+        if self.segments_max == SEGMENTS_INITIAL {
+            // As long as there is little to send, the buffer is worth more than the allocation.
+            self.scratch = Vec::new();
+        }
         result
     }
 }
@@ -154,6 +186,7 @@ impl UdpSender for Sender {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.note_segments(datagrams(transmit));
         let Some(route) = this.route(transmit) else { return Poll::Ready(Ok(())) };
         loop {
             if let Some((socket, writable)) = &mut this.blocked
@@ -192,7 +225,8 @@ impl UdpSender for Sender {
 
     fn max_transmit_segments(&self) -> NonZeroUsize {
         let segments = |bound: &super::Bound| bound.own.state().max_gso_segments();
-        self.shared.bound.iter().map(segments).min().unwrap_or(NonZeroUsize::MIN)
+        let offered = self.shared.bound.iter().map(segments).min().unwrap_or(NonZeroUsize::MIN);
+        NonZeroUsize::new(self.segments_max).map_or(offered, |max| max.min(offered))
     }
 }
 
