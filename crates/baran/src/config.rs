@@ -43,7 +43,7 @@ impl Default for NodeBuilder {
             peers: Vec::new(),
             allow_nets: Vec::new(),
             relay: RelayLimits::default(),
-            budget_bytes: 64 * 1024 * 1024,
+            budget_bytes: 32 * 1024 * 1024,
         }
     }
 }

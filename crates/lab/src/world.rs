@@ -40,6 +40,14 @@ for i in $(seq 500); do
 done
 ip -o link show type veth >&2; bridge link >&2; exit 1";
 
+/// Pins the addresses of bridges. A bridge takes the lowest of its ports' addresses unless it was
+/// given one, so a new port may change it: neighbours then send to the old one, which nobody
+/// answers, until their ARP entries expire half a minute later.
+const BRIDGES_KEEP_THEIR_ADDRESS: &str = r"
+ip -o link show type bridge | while read -r _ bridge rest; do
+    ip link set dev ${bridge%:} address $(echo $rest | sed 's|.*link/ether \([^ ]*\).*|\1|')
+done";
+
 /// A small internet.
 #[derive(Clone)]
 pub struct World {
@@ -184,9 +192,12 @@ impl World {
         let check = || nft::shell(LINKS_ARE_UP);
         nft::run_child(device.spawn_command(check())?, "").await.context(device.ns().to_owned())?;
         nft::run_child(self.lab.ix().spawn_command(check())?, "").await.context("exchange")?;
+        let pin = || nft::shell(BRIDGES_KEEP_THEIR_ADDRESS);
+        nft::run_child(self.lab.ix().spawn_command(pin())?, "").await.context("exchange")?;
         for edge in &edges {
             let child = edge.router.spawn_command(check())?;
             nft::run_child(child, "").await.context(edge.router.name().to_owned())?;
+            nft::run_child(edge.router.spawn_command(pin())?, "").await?;
         }
         Ok(Host { name: name.to_owned(), device, edges })
     }

@@ -14,12 +14,13 @@ use baran_proto::id::{NodeId, SecretKey};
 use baran_proto::node::{DialId, LinkId, RemoteAddr};
 use baran_proto::path::Side;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 use crate::budget::Budget;
 use crate::link::{Link, LinkEvents, link_code};
 use crate::mux::{Acceptors, Mux};
+use crate::quic::route::Frames;
 use crate::quic::{self, tls};
 use crate::socket::{Socket, SocketConfig, SocketControl};
 
@@ -34,6 +35,9 @@ const INCOMING_BYTES: u64 = 16 * 1024;
 
 /// Longest handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// Longest wait for what links have still to say when the node leaves.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// The server name of every connection; never sent (SNI is off), since keys are the names.
 const SERVER_NAME: &str = "baran.invalid";
@@ -65,7 +69,7 @@ pub enum EndpointError {
 /// A connection that came up.
 #[derive(Debug)]
 pub struct NewLink {
-    /// The link; its tasks run.
+    /// The link.
     pub link: Link,
     /// Our side of it.
     pub side: Side,
@@ -73,6 +77,9 @@ pub struct NewLink {
     pub remote: RemoteAddr,
     /// The attempt that it came from, if we dialled.
     pub dial: Option<DialId>,
+    /// To be used when the node knows the link: only then does the link report anything. Dropped
+    /// unused it closes the link.
+    pub taken: oneshot::Sender<()>,
 }
 
 /// What comes of dialling and being dialled.
@@ -95,13 +102,18 @@ struct Shared {
     quic: noq::Endpoint,
     tls: tls::Tls,
     control: SocketControl,
-    transport: Arc<noq::TransportConfig>,
+    common: Arc<noq::TransportConfig>,
+    /// For peers to whom the first link carries jumbo frames.
+    jumbo: Arc<noq::TransportConfig>,
+    jumbo_server: Arc<noq::ServerConfig>,
     budget: Budget,
     acceptors: Arc<Acceptors>,
     next_link: AtomicU64,
     events: mpsc::Sender<EndpointEvent>,
     link_events: LinkEvents,
     unvalidated: AtomicUsize,
+    /// Whether the node leaves. Each link holds a receiver until its peer has heard all it said.
+    leaving: watch::Sender<bool>,
 }
 
 impl Endpoint {
@@ -120,7 +132,8 @@ impl Endpoint {
         link_events: LinkEvents,
     ) -> Result<Self, EndpointError> {
         let tls = tls::Tls::new(&config.secret, config.alpn.clone())?;
-        let transport = quic::transport();
+        let common = quic::transport(Frames::Common);
+        let jumbo = quic::transport(Frames::Jumbo);
         let server = noq::crypto::rustls::QuicServerConfig::try_from(tls.server()?)
             .map_err(|error| rustls::Error::General(error.to_string()))?;
         // Nobody keeps tokens, which pin the datagram that they came in.
@@ -128,11 +141,13 @@ impl Endpoint {
         tokens.sent(0);
         let mut server = noq::ServerConfig::with_crypto(Arc::new(server));
         server
-            .transport_config(Arc::clone(&transport))
+            .transport_config(Arc::clone(&common))
             .validation_token_config(tokens)
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BYTES)
             .incoming_buffer_size_total(INCOMING_BYTES * INCOMING_MAX as u64);
+        let mut jumbo_server = server.clone();
+        jumbo_server.transport_config(Arc::clone(&jumbo));
         let (socket, control) = Socket::bind(&config.socket, forwarder, gate, start)?;
         let runtime = Arc::new(noq::TokioRuntime);
         let quic = noq::Endpoint::new_with_abstract_socket(
@@ -146,13 +161,16 @@ impl Endpoint {
                 quic,
                 tls,
                 control,
-                transport,
+                common,
+                jumbo,
+                jumbo_server: Arc::new(jumbo_server),
                 budget: Budget::new(config.budget),
                 acceptors: Arc::default(),
                 next_link: AtomicU64::new(1),
                 events,
                 link_events,
                 unvalidated: AtomicUsize::new(0),
+                leaving: watch::Sender::new(false),
             }),
         };
         tokio::spawn(endpoint.clone().run_accept());
@@ -178,12 +196,15 @@ impl Endpoint {
     }
 
     /// Dials `peer` at `to` in a task of its own, whose end is reported as an event unless it is
-    /// aborted.
+    /// aborted. A handshake that the peer has answered goes on all the same: the peer may hold the
+    /// connection for good already and speak on it.
     pub fn dial(&self, id: DialId, peer: NodeId, to: RemoteAddr) -> tokio::task::AbortHandle {
         let endpoint = self.clone();
-        let task = tokio::spawn(async move {
-            let event = match endpoint.try_dial(id, peer, to).await {
-                Ok(new) => EndpointEvent::Up(new),
+        let (kept, aborted) = oneshot::channel::<()>();
+        let work = tokio::spawn(async move {
+            let event = match endpoint.try_dial(id, peer, to, aborted).await {
+                Ok(Some(new)) => EndpointEvent::Up(new),
+                Ok(None) => return,
                 Err(reason) => {
                     debug!(peer = %peer.short(), ?to, reason, "dial failed");
                     EndpointEvent::DialFailed(id, reason)
@@ -191,33 +212,59 @@ impl Endpoint {
             };
             drop(endpoint.shared.events.send(event).await);
         });
+        let task = tokio::spawn(async move {
+            drop(work.await);
+            drop(kept);
+        });
         task.abort_handle()
     }
 
-    async fn try_dial(&self, id: DialId, peer: NodeId, to: RemoteAddr) -> Result<NewLink, String> {
+    /// Returns `None` if it was aborted in time.
+    async fn try_dial(
+        &self,
+        id: DialId,
+        peer: NodeId,
+        to: RemoteAddr,
+        aborted: oneshot::Receiver<()>,
+    ) -> Result<Option<NewLink>, String> {
         let shared = &self.shared;
-        let addr = match to {
-            RemoteAddr::Direct(addr) => crate::socket::to_ipv6(addr),
-            RemoteAddr::Relayed { relay, channel } => shared.control.add_relayed(relay, channel),
+        let (addr, hop) = match to {
+            RemoteAddr::Direct(addr) => (crate::socket::to_ipv6(addr), addr),
+            RemoteAddr::Relayed { relay, channel } => {
+                (shared.control.add_relayed(relay, channel), relay)
+            }
+        };
+        let transport = match Frames::towards(hop) {
+            Frames::Common => &shared.common,
+            Frames::Jumbo => &shared.jumbo,
         };
         let tls = shared.tls.client(peer).map_err(|error| error.to_string())?;
         let crypto = noq::crypto::rustls::QuicClientConfig::try_from(tls)
             .map_err(|error| error.to_string())?;
         let mut config = noq::ClientConfig::new(Arc::new(crypto));
-        config
-            .transport_config(Arc::clone(&shared.transport))
-            .token_store(Arc::new(noq::NoneTokenStore));
-        let connecting = shared
+        config.transport_config(Arc::clone(transport)).token_store(Arc::new(noq::NoneTokenStore));
+        let mut connecting = shared
             .quic
             .connect_with(config, addr, SERVER_NAME)
             .map_err(|error| error.to_string())?;
+        let handshake = tokio::time::timeout(HANDSHAKE_MAX, async {
+            tokio::select! {
+                biased;
+                answered = connecting.handshake_data() => answered.map(|_| true),
+                _ = aborted => Ok(false),
+            }
+        });
+        let error = |error: noq::ConnectionError| error.to_string();
+        if !handshake.await.map_err(|_| "no answer".to_owned())?.map_err(error)? {
+            return Ok(None);
+        }
         let conn = tokio::time::timeout(HANDSHAKE_MAX, connecting)
             .await
-            .map_err(|_| "no answer".to_owned())?
-            .map_err(|error| error.to_string())?;
-        let control = conn.open_bi().await.map_err(|error| error.to_string())?;
+            .map_err(|_| "no end of the handshake".to_owned())?
+            .map_err(error)?;
+        let control = conn.open_bi().await.map_err(error)?;
         let link = self.admit(conn, Some(control), Some(id));
-        link.ok_or_else(|| "lost at once".to_owned())
+        link.map(Some).ok_or_else(|| "lost at once".to_owned())
     }
 
     /// Turns an authenticated connection into a link. A client brings the control stream.
@@ -242,8 +289,10 @@ impl Endpoint {
             Arc::clone(&shared.acceptors),
         );
         let link = Link::new(id, mux, shared.control.clone());
-        let remote = link.start(control, shared.link_events.clone())?;
-        Some(NewLink { link, side, remote, dial })
+        let (taken, wait) = oneshot::channel();
+        let (events, leaving) = (shared.link_events.clone(), shared.leaving.subscribe());
+        let remote = link.start(control, events, leaving, wait)?;
+        Some(NewLink { link, side, remote, dial, taken })
     }
 
     async fn run_accept(self) {
@@ -254,7 +303,13 @@ impl Endpoint {
                 drop(incoming.retry());
                 continue;
             }
-            let Ok(connecting) = incoming.accept() else { continue };
+            let remote = incoming.remote_address();
+            let hop = self.shared.control.lookup_relayed(remote).map_or(remote, |(relay, _)| relay);
+            let accepted = match Frames::towards(hop) {
+                Frames::Common => incoming.accept(),
+                Frames::Jumbo => incoming.accept_with(Arc::clone(&self.shared.jumbo_server)),
+            };
+            let Ok(connecting) = accepted else { continue };
             if !validated {
                 self.shared.unvalidated.fetch_add(1, Ordering::Relaxed);
             }
@@ -273,8 +328,11 @@ impl Endpoint {
         }
     }
 
-    /// Closes every connection and waits until the peers were told.
+    /// Closes every connection, once the peers have acknowledged what the links said: without the
+    /// opening of its session a stream would be worth nothing to them. Waits until they were told.
     pub async fn close(&self) {
+        self.shared.leaving.send_replace(true);
+        drop(tokio::time::timeout(LEAVE_MAX, self.shared.leaving.closed()).await);
         self.shared.quic.close(link_code::SHUTDOWN.into(), b"shutting down");
         self.shared.quic.wait_idle().await;
     }

@@ -17,7 +17,7 @@ use baran_proto::path::{PathId, Sample, Selected};
 use baran_proto::wire::mux::{HEAD_LEN_MAX, head_len, parse_head};
 use baran_proto::wire::{DecodeError, LENGTH_LEN, MESSAGE_LEN_MAX, Message, NodeMessage};
 use noq::{PathEvent, PathStatus};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 use crate::mux::{Mux, Session, SessionError, lock};
@@ -25,6 +25,9 @@ use crate::socket::SocketControl;
 
 /// Longest wait for the control stream, and for the session's number at the head of any other.
 const HEADER_MAX: Duration = Duration::from_secs(10);
+
+/// Messages read from a control stream before others get their turn.
+const MESSAGES_PER_TURN: u64 = 32;
 
 /// How long a lost connection may still have something to send (RFC 9000 §10.2: three PTO).
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -76,21 +79,29 @@ impl Link {
         Self { id, mux, control, mapped: Arc::default() }
     }
 
-    /// Starts the tasks of a connection that just came up. Returns where its first path leads, or
-    /// `None` if that path is gone already.
+    /// Prepares the tasks of a connection that just came up; they run once `taken` says that the
+    /// node knows the link, so that nothing of it is reported before. Returns where its first path
+    /// leads, or `None` if that path is gone already.
+    ///
     /// The control stream is the first that the client opens, so it is handed over here.
     pub(crate) fn start(
         &self,
         control: Option<(noq::SendStream, noq::RecvStream)>,
         events: LinkEvents,
+        leaving: watch::Receiver<bool>,
+        taken: oneshot::Receiver<()>,
     ) -> Option<RemoteAddr> {
         let path_events = self.mux.conn.path_events();
         let updates = self.mux.conn.nat_traversal_updates();
         let first = self.remote_of(noq::PathId::ZERO)?;
         let link = self.clone();
         tokio::spawn(async move {
+            if taken.await.is_err() {
+                link.close(link_code::UNWANTED, "nobody takes this connection");
+                return;
+            }
             let reason = tokio::select! {
-                reason = link.run_messages(control, &events) => reason,
+                reason = link.run_messages(control, &events, leaving) => reason,
                 reason = link.run_watch(path_events, updates, &events) => reason,
                 () = link.mux.run_drain() => String::new(),
             };
@@ -258,6 +269,7 @@ impl Link {
         &self,
         control: Option<(noq::SendStream, noq::RecvStream)>,
         events: &LinkEvents,
+        leaving: watch::Receiver<bool>,
     ) -> String {
         let (send, recv) = match control {
             Some(streams) => streams,
@@ -279,7 +291,7 @@ impl Link {
             tokio::join!(control, self.run_streams()).0
         };
         tokio::select! {
-            reason = self.write_control(send) => reason,
+            reason = self.write_control(send, leaving) => reason,
             reason = read => reason,
         }
     }
@@ -292,26 +304,53 @@ impl Link {
         }
     }
 
-    async fn write_control(&self, mut send: noq::SendStream) -> String {
+    /// Says what is to be said. When the node leaves, ends the stream after that and lets go of
+    /// `leaving` once the peer has acknowledged all of it. Returns only for a fault of the peer's.
+    async fn write_control(
+        &self,
+        mut send: noq::SendStream,
+        mut leaving: watch::Receiver<bool>,
+    ) -> String {
         loop {
-            let Some(bytes) = self.mux.outbox.take().await else {
-                return "the peer does not read its control stream".into();
+            let bytes = tokio::select! {
+                biased;
+                bytes = self.mux.outbox.take() => bytes,
+                _ = leaving.wait_for(|leaving| *leaving) => break,
             };
-            match send.write_all(&bytes).await {
+            let written = tokio::select! {
+                written = send.write_all(&bytes) => written,
+                () = self.mux.outbox.overrun() => {
+                    return "the peer does not read its control stream".into();
+                }
+            };
+            match written {
                 Ok(()) => {}
                 // The readers find out too, once they are through.
-                Err(noq::WriteError::ConnectionLost(_)) => std::future::pending().await,
+                Err(noq::WriteError::ConnectionLost(_)) => break,
                 Err(error) => return error.to_string(),
             }
         }
+        drop(send.finish());
+        drop(send.stopped().await);
+        drop(leaving);
+        std::future::pending().await
     }
 
     async fn read_control(&self, mut recv: noq::RecvStream, events: &LinkEvents) -> String {
         let mut body = Vec::new();
-        loop {
+        for count in 1_u64.. {
+            // What is said is answered: the writer, of the same task, gets its turn.
+            if count.is_multiple_of(MESSAGES_PER_TURN) {
+                tokio::task::yield_now().await;
+            }
             let mut length = [0; LENGTH_LEN];
-            if let Err(error) = recv.read_exact(&mut length).await {
-                return error.to_string();
+            match recv.read_exact(&mut length).await {
+                Ok(()) => {}
+                Err(noq::ReadExactError::FinishedEarly(0)) => {
+                    self.close(link_code::SHUTDOWN, "as you wish");
+                    return "the peer leaves".into();
+                }
+                Err(error) => return error.to_string(),
             }
             let length = usize::from(u16::from_be_bytes(length));
             if length > MESSAGE_LEN_MAX {
@@ -334,6 +373,7 @@ impl Link {
                 return reason;
             }
         }
+        "more messages than can be counted".into()
     }
 
     /// Turns what happens to paths into events.

@@ -14,6 +14,9 @@
 //! 0x40 clear, which the TURN channel range (64–79, RFC 8656 §12) does not. The test on the fixed
 //! bit is sound only while neither end greases it (RFC 9287).
 //!
+//! A long header of an unknown version in a datagram shorter than a first one of QUIC must be is
+//! unknown too: it deserves no version negotiation (RFC 9000 §6.1), which would be larger.
+//!
 //! Invariants: `classify` reads at most [`STUN_HEADER_LEN`] bytes, never panics, and is a pure
 //! function of the datagram; a well-formed header round-trips through [`write_header`].
 
@@ -38,6 +41,15 @@ pub const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 /// The bit that every QUIC packet sets (RFC 9000 §17.2, §17.3).
 const QUIC_FIXED_BIT: u8 = 0x40;
+
+/// The two top bits of a long header (RFC 9000 §17.2).
+const QUIC_LONG: u8 = 0xc0;
+
+/// Versions whose packets may come in datagrams of any size: negotiation itself and version 1.
+const QUIC_VERSIONS: [[u8; 4]; 2] = [[0, 0, 0, 0], [0, 0, 0, 1]];
+
+/// Shortest datagram that may open a connection (RFC 9000 §14.1).
+const QUIC_FIRST_LEN_MIN: usize = 1200;
 
 /// Highest first byte of STUN: its two top bits are zero, and methods are small (RFC 9443).
 const STUN_FIRST_MAX: u8 = 3;
@@ -98,6 +110,13 @@ pub enum DatagramKind {
 #[must_use]
 pub fn classify(datagram: &[u8]) -> DatagramKind {
     match datagram {
+        [first, a, b, c, d, ..]
+            if first & QUIC_LONG == QUIC_LONG
+                && datagram.len() < QUIC_FIRST_LEN_MIN
+                && !QUIC_VERSIONS.contains(&[*a, *b, *c, *d]) =>
+        {
+            DatagramKind::Unknown
+        }
         [first, ..] if first & QUIC_FIXED_BIT != 0 => DatagramKind::Quic,
         [KIND, a, b, c, d, inner @ ..] if inner.len() >= INNER_LEN_MIN => {
             DatagramKind::Relay { channel: Channel(u32::from_be_bytes([*a, *b, *c, *d])) }
@@ -164,6 +183,19 @@ mod tests {
         assert_eq!(classify(&datagram), DatagramKind::Relay { channel: Channel(0) });
         assert_eq!(classify(&datagram[..datagram.len() - 1]), DatagramKind::Unknown);
         assert_eq!(classify(&[]), DatagramKind::Unknown);
+    }
+
+    #[test]
+    fn a_short_datagram_of_an_unknown_version_deserves_no_negotiation() {
+        let long = |version: u32, len| {
+            let mut datagram = vec![0; len];
+            datagram[0] = 0xc3;
+            datagram[1..5].copy_from_slice(&version.to_be_bytes());
+            classify(&datagram)
+        };
+        assert_eq!(long(0x0a1a_2a3a, 1199), DatagramKind::Unknown);
+        assert_eq!(long(0x0a1a_2a3a, 1200), DatagramKind::Quic);
+        assert_eq!((long(1, 50), long(0, 50)), (DatagramKind::Quic, DatagramKind::Quic));
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Driver {
 
     fn handle_endpoint(&mut self, event: EndpointEvent) {
         match event {
-            EndpointEvent::Up(NewLink { link, side, remote, dial }) => {
+            EndpointEvent::Up(NewLink { link, side, remote, dial, taken }) => {
                 if let Some(dial) = dial {
                     self.dials.remove(&dial);
                 }
@@ -196,6 +196,8 @@ impl Driver {
                 self.pin_source(&link, PathId(0), remote);
                 self.links.insert(id, link);
                 self.input(Input::LinkUp { link: id, peer, side, path: PathId(0), remote, dial });
+                // The link may be lost already; it says so itself.
+                let _ = taken.send(());
                 self.serve_waiting(peer);
             }
             EndpointEvent::DialFailed(dial, _) => {

@@ -21,7 +21,7 @@ use baran_proto::wire::{self, LENGTH_LEN, Message, MuxMessage};
 pub const PROTOCOL: &str = "test/1";
 
 /// Longer than anything here takes, even on a busy machine.
-const SOON: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(60);
 
 /// How long to wait for what must not come.
 pub const QUIET: Duration = Duration::from_millis(200);
@@ -145,13 +145,17 @@ fn raw_transport(window: u32) -> Arc<noq::TransportConfig> {
 
 /// QUIC on a plain socket at loopback, client and server in the network `main` as `secret`.
 pub fn raw_endpoint(secret: &SecretKey) -> noq::Endpoint {
+    raw_endpoint_on(secret, UdpSocket::bind("127.0.0.1:0").unwrap())
+}
+
+/// The same on a given socket.
+pub fn raw_endpoint_on(secret: &SecretKey, socket: UdpSocket) -> noq::Endpoint {
     let tls = Tls::new(secret, wire::alpn("main").unwrap()).unwrap();
     let server = noq::crypto::rustls::QuicServerConfig::try_from(tls.server().unwrap()).unwrap();
     let mut server = noq::ServerConfig::with_crypto(Arc::new(server));
     server.transport_config(raw_transport(WIDE));
     let mut config = noq::EndpointConfig::default();
     config.grease_quic_bit(false);
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     noq::Endpoint::new(config, Some(server), socket, Arc::new(noq::TokioRuntime)).unwrap()
 }
 

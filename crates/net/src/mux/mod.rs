@@ -427,6 +427,16 @@ impl Mux {
         widens
     }
 
+    /// Gives back what was widened: nobody writes.
+    fn narrow_send(&self) {
+        let mut window = lock(&self.send_window);
+        if *window > SEND_WINDOW {
+            self.budget.give_back(*window - SEND_WINDOW);
+            *window = SEND_WINDOW;
+            self.conn.set_send_window(SEND_WINDOW);
+        }
+    }
+
     fn want_drain(&self, stream: Arc<RecvShared>) {
         lock(&self.ready).push(stream);
         self.drain.notify_one();
@@ -448,6 +458,6 @@ impl Mux {
 
 impl Drop for Mux {
     fn drop(&mut self) {
-        self.budget.give_back(*lock(&self.send_window) - SEND_WINDOW);
+        self.narrow_send();
     }
 }

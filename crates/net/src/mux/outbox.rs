@@ -25,16 +25,18 @@ struct Waiting {
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     notify: Notify,
+    overrun: Notify,
 }
 
 impl Outbox {
-    /// Adds a message. When too many wait, the next [`Outbox::take`] fails.
+    /// Adds a message. When too many wait, [`Outbox::overrun`] returns.
     pub(crate) fn push(&self, message: Message) {
         let mut waiting = lock(&self.waiting);
         if waiting.messages.len() < WAITING_MAX {
             waiting.messages.push_back(message);
         } else {
             waiting.overrun = true;
+            self.overrun.notify_one();
         }
         drop(waiting);
         self.notify.notify_one();
@@ -51,26 +53,25 @@ impl Outbox {
         lock(&self.waiting).credits.remove(&stream);
     }
 
-    /// Waits for messages and returns all of them, encoded. `None` if too many waited.
-    pub(crate) async fn take(&self) -> Option<Vec<u8>> {
+    /// Returns once too many messages wait, of which some are lost.
+    pub(crate) async fn overrun(&self) {
+        while !lock(&self.waiting).overrun {
+            self.overrun.notified().await;
+        }
+    }
+
+    /// Waits for messages and returns all of them, encoded.
+    pub(crate) async fn take(&self) -> Vec<u8> {
         loop {
-            let (messages, credits, overrun) = {
+            let (messages, credits) = {
                 let mut waiting = lock(&self.waiting);
-                (
-                    std::mem::take(&mut waiting.messages),
-                    std::mem::take(&mut waiting.credits),
-                    waiting.overrun,
-                )
+                (std::mem::take(&mut waiting.messages), std::mem::take(&mut waiting.credits))
             };
-            if overrun {
-                return None;
-            }
             if !messages.is_empty() || !credits.is_empty() {
                 let credits = credits.into_iter().map(|(stream, limit)| {
                     Message::Mux(MuxMessage::Credit(Credit { stream, limit }))
                 });
-                let bytes = messages.into_iter().chain(credits).flat_map(|m| m.encode());
-                return Some(bytes.collect());
+                return messages.into_iter().chain(credits).flat_map(|m| m.encode()).collect();
             }
             self.notify.notified().await;
         }

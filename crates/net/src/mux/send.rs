@@ -222,7 +222,13 @@ impl Drop for SendStream {
         if !self.is_finished {
             drop(self.finish());
         }
-        lock(&self.mux.senders).open.remove(&self.id());
+        let mut senders = lock(&self.mux.senders);
+        senders.open.remove(&self.id());
+        let is_last = senders.open.is_empty();
+        drop(senders);
+        if is_last {
+            self.mux.narrow_send();
+        }
     }
 }
 

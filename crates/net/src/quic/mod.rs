@@ -1,15 +1,28 @@
 //! How `noq` is set up: raw public keys, transport parameters, limits on handshakes.
 
+pub mod route;
 pub mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use noq::{IdleTimeout, TransportConfig, VarInt};
+use noq::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use self::route::Frames;
+
+/// The one version of QUIC that we speak (RFC 9000): the demultiplexer knows no other.
+const VERSION: u32 = 1;
+
+/// Longest UDP payload that we take, and that a path of jumbo frames is searched for: Ethernet's
+/// 9,000 bytes less the headers of IPv6 and UDP. There a byte costs a third of the processor time.
+pub(crate) const UDP_PAYLOAD_MAX: u16 = 9_000 - 40 - 8;
+
+/// Longest UDP payload that any other path is searched for, and `noq`'s own default.
+const UDP_PAYLOAD_COMMON: u16 = 1_500 - 40 - 8;
 
 /// Paths of one connection that may be open at a time: three direct ones, two relayed, and room
 /// for those that are being replaced.
-const PATHS_MAX: u32 = 6;
+const PATHS_MAX: u32 = 7;
 
 /// Bytes that a peer may have in flight to us on a new connection, or that lie in QUIC because a
 /// gap before them is not filled. Raised from the node's budget.
@@ -43,10 +56,15 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// each other in 10 ms.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
-/// Transport parameters of every connection.
+/// Transport parameters of every connection, the first path of which carries such frames.
 #[must_use]
-pub fn transport() -> Arc<TransportConfig> {
+pub fn transport(frames: Frames) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(match frames {
+        Frames::Common => UDP_PAYLOAD_COMMON,
+        Frames::Jumbo => UDP_PAYLOAD_MAX,
+    });
     let idle = IdleTimeout::from(VarInt::from_u32(IDLE_MS));
     config
         .max_concurrent_bidi_streams((STREAMS + STREAMS_SLACK + 1).into())
@@ -63,6 +81,7 @@ pub fn transport() -> Arc<TransportConfig> {
         .default_path_max_idle_timeout(Some(Duration::from_millis(IDLE_MS.into())))
         .default_path_keep_alive_interval(Some(KEEP_ALIVE))
         .initial_rtt(INITIAL_RTT)
+        .mtu_discovery_config(Some(mtu))
         .max_concurrent_multipath_paths(PATHS_MAX)
         .max_remote_nat_traversal_addresses(8)
         .send_observed_address_reports(true)
@@ -72,9 +91,17 @@ pub fn transport() -> Arc<TransportConfig> {
 
 /// Settings of the endpoint. The QUIC bit is never greased: the first byte of a datagram tells
 /// QUIC from relayed frames and STUN.
+///
+/// # Panics
+///
+/// Never: our longest payload is one that QUIC allows.
 #[must_use]
 pub fn endpoint() -> noq::EndpointConfig {
     let mut config = noq::EndpointConfig::default();
-    config.grease_quic_bit(false);
+    config
+        .grease_quic_bit(false)
+        .supported_versions(vec![VERSION])
+        .max_udp_payload_size(UDP_PAYLOAD_MAX)
+        .expect("between 1,200 and 65,527");
     config
 }

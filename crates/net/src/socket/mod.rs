@@ -53,10 +53,10 @@ use mapping::{Mappings, Prefix};
 use recv::Receiver;
 use send::Sender;
 
-/// Datagrams that a receive buffer is made for. Merged ones together are no longer than one can be
-/// (64 KiB), of whatever length each is: so many of the longest that QUIC takes, 1,472 bytes, fill
-/// it, although the system may merge 64.
-const SEGMENTS_RECEIVED_MAX: NonZeroUsize = NonZeroUsize::new(45).expect("not zero");
+use crate::quic::UDP_PAYLOAD_MAX;
+
+/// Longest run of datagrams that the system merges in one receive buffer.
+const MERGED_BYTES_MAX: usize = 65_535;
 
 /// Local addresses pinned per peer by [`SocketControl::pin_source`], at most.
 const PINNED_MAX: usize = 1_024;
@@ -158,10 +158,13 @@ impl AsyncUdpSocket for Socket {
         Ok(to_ipv6(self.shared.bound[0].local))
     }
 
+    /// Datagrams that a receive buffer of `noq` has room for, if each is as long as
+    /// `quic::endpoint` allows. The system merges up to 64, but never more bytes than fit in so few.
     fn max_receive_segments(&self) -> NonZeroUsize {
         let segments = |bound: &Bound| bound.own.state().gro_segments();
         let offered = self.shared.bound.iter().map(segments).max().unwrap_or(NonZeroUsize::MIN);
-        offered.min(SEGMENTS_RECEIVED_MAX)
+        let room = MERGED_BYTES_MAX.div_ceil(usize::from(UDP_PAYLOAD_MAX));
+        NonZeroUsize::new(room).map_or(offered, |room| room.min(offered))
     }
 
     fn may_fragment(&self) -> bool {

@@ -149,15 +149,19 @@ impl Sender {
 
     /// Sends at once. An error of kind `WouldBlock` means that nothing left.
     fn try_send(&mut self, route: &Route, transmit: &Transmit<'_>) -> io::Result<()> {
-        let bound = &self.shared.bound[route.socket];
-        let out = Transmit { destination: route.to, src_ip: route.src_ip, ..transmit.clone() };
-        let Some(channel) = route.channel else {
-            return bound.try_send(&bound.own, &out);
+        let mut stride = stride(transmit);
+        let mut out = Transmit {
+            destination: route.to,
+            src_ip: route.src_ip,
+            segment_size: None,
+            ..transmit.clone()
         };
-        let stride = stride(transmit);
-        write_frames(&mut self.scratch, transmit.contents, stride, channel);
-        let out = Transmit { contents: &self.scratch, segment_size: None, ..out };
-        let stride = stride + HEADER_LEN;
+        if let Some(channel) = route.channel {
+            write_frames(&mut self.scratch, transmit.contents, stride, channel);
+            out.contents = &self.scratch;
+            stride += HEADER_LEN;
+        }
+        let bound = &self.shared.bound[route.socket];
         let (sent, result) = match bound.send_run(&bound.own, &out, stride) {
             Ok(()) => (out.contents.len(), Ok(())),
             Err((0, e)) => (0, Err(e)),
@@ -170,10 +174,12 @@ impl Sender {
                 (sent, Ok(()))
             }
         };
-        self.shared.counters.frames_sent.add(sent.div_ceil(stride));
-        if self.segments_max == SEGMENTS_INITIAL {
-            // As long as there is little to send, the buffer is worth more than the allocation.
-            self.scratch = Vec::new();
+        if route.channel.is_some() {
+            self.shared.counters.frames_sent.add(sent.div_ceil(stride));
+            if self.segments_max == SEGMENTS_INITIAL {
+                // As long as there is little to send, the buffer is worth more than the allocation.
+                self.scratch = Vec::new();
+            }
         }
         result
     }

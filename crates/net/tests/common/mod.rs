@@ -1,5 +1,5 @@
 //! What the tests and the speed example of the socket share: endpoints that authenticate with raw
-//! public keys (RFC 7250), trust any server, and run in one process over loopback.
+//! public keys (RFC 7250), all with the same key, and run in one process over loopback.
 
 #![allow(dead_code, unreachable_pub, reason = "each program uses its own part of this file")]
 
@@ -7,28 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use baran_net::quic::tls::Tls;
 use baran_net::socket::{Socket, SocketConfig, SocketControl};
 use baran_proto::egress::{Gate, GateConfig};
 use baran_proto::forward::{Endpoint as Side, ForwardConfig, Forwarder};
 use baran_proto::frame::Channel;
-use baran_proto::id::NodeId;
+use baran_proto::id::{NodeId, SecretKey};
 use noq::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use noq::{AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, ServerConfig, TransportConfig};
+use noq::{AsyncUdpSocket, ClientConfig, Endpoint, ServerConfig, TransportConfig};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer,
-    UnixTime,
-};
-use rustls::server::AlwaysResolvesServerRawPublicKeys;
-use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, SignatureScheme};
-
-/// An Ed25519 key in PKCS#8 (RFC 8410 §7) before its 32 bytes of seed.
-const PKCS8_HEAD: [u8; 16] =
-    [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
 /// A QUIC endpoint on a socket of ours.
 pub struct Peer {
@@ -82,8 +70,7 @@ pub fn bind(config: &SocketConfig) -> (Socket, SocketControl) {
 
 /// A QUIC endpoint, client and server, on any socket.
 pub fn endpoint(socket: Box<dyn AsyncUdpSocket>) -> Endpoint {
-    let mut config = EndpointConfig::default();
-    config.grease_quic_bit(false);
+    let config = baran_net::quic::endpoint();
     let runtime = Arc::new(noq::TokioRuntime);
     let endpoint =
         Endpoint::new_with_abstract_socket(config, Some(server_config()), socket, runtime)
@@ -103,18 +90,17 @@ fn transport() -> Arc<TransportConfig> {
     Arc::new(transport)
 }
 
+/// The one key that all endpoints have.
+fn secret() -> SecretKey {
+    SecretKey::from_bytes([9; 32])
+}
+
+fn tls() -> Tls {
+    Tls::new(&secret(), b"test".to_vec()).expect("a valid Ed25519 key")
+}
+
 fn server_config() -> ServerConfig {
-    let provider = Arc::new(ring::default_provider());
-    let pkcs8 = [&PKCS8_HEAD[..], &[9; 32]].concat();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8));
-    let key = provider.key_provider.load_private_key(key).expect("a valid Ed25519 key");
-    let public = key.public_key().expect("Ed25519 keys know their public part").to_vec();
-    let certified = CertifiedKey::new(vec![CertificateDer::from(public)], key);
-    let tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("the provider speaks TLS 1.3")
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(certified))));
+    let tls = tls().server().expect("the provider speaks TLS 1.3");
     let crypto = QuicServerConfig::try_from(tls).expect("the provider has AES-128-GCM");
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(transport());
@@ -122,61 +108,9 @@ fn server_config() -> ServerConfig {
 }
 
 fn client_config() -> ClientConfig {
-    let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(AnyKey(Arc::clone(&provider)));
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("the provider speaks TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+    let tls = tls().client(secret().id()).expect("the provider speaks TLS 1.3");
     let crypto = QuicClientConfig::try_from(tls).expect("the provider has AES-128-GCM");
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(transport());
     config
-}
-
-/// Accepts any raw public key that signs the handshake.
-#[derive(Debug)]
-struct AnyKey(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyKey {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC has no TLS 1.2".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        key: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let key = SubjectPublicKeyInfoDer::from(key.as_ref());
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
 }
