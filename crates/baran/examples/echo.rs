@@ -1,5 +1,5 @@
-use baran::{Node, PeerAddr};
-
+//! Echo: `echo` prints an invite and waits; `echo INVITE` says hello to it.
+use baran::{Node, PeerAddr, SessionError};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let node = Node::builder().spawn().await?;
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 tokio::io::copy(&mut recv, &mut send).await.ok();
                 send.finish()?;
                 connection.close(0, "done").await;
-                Ok::<(), baran::SessionError>(())
+                Ok::<(), SessionError>(())
             });
         }
     }

@@ -91,8 +91,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Bytes that all connections together may buffer beyond the 128 KiB that each is admitted
-    /// with. 64 MiB by default.
+    /// Bytes that all connections together may buffer beyond the little that each is admitted
+    /// with. 32 MiB by default.
     #[must_use]
     pub fn budget_bytes(mut self, bytes: u64) -> Self {
         self.budget_bytes = bytes;

@@ -1,5 +1,7 @@
 //! Ends: what was acknowledged is not lost, whoever waits is told, two links become one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+
 mod support;
 
 use baran::SessionError;

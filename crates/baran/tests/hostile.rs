@@ -1,5 +1,7 @@
 //! Peers that hold a valid key and break every rule above it: the link may go, the node does not.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+
 mod support;
 
 use baran::{Connection, Node, PeerAddr, SessionError};

@@ -1,65 +1,17 @@
 //! Nodes in one process over loopback: reaching each other, directly and through a third.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+
+mod support;
+
 use std::time::Duration;
 
-use baran::{Connection, Node, NodeBuilder, PathKind, PeerAddr};
-
-const PROTOCOL: &str = "test/1";
-
-/// A node that cannot probe its peers' addresses: the gate lets nothing out to loopback but what
-/// the owner named, so two such nodes reach each other through a third alone.
-fn shy() -> NodeBuilder {
-    Node::builder().bind("127.0.0.1:0".parse().unwrap())
-}
-
-fn builder() -> NodeBuilder {
-    shy().allow_net("127.0.0.0/8".parse().unwrap())
-}
+use baran::{Node, PathKind, PeerAddr};
+use support::{PROTOCOL, builder, echo, noise, serve_echo, shy, within};
 
 /// A node's own address, without its homes: whoever knows those reaches them, too.
 fn at(node: &Node) -> PeerAddr {
     PeerAddr { homes: Vec::new(), ..node.invite() }
-}
-
-async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("in time")
-}
-
-/// Sends `bytes` to the peer, which echoes them.
-async fn echo(connection: &Connection, bytes: &[u8]) -> Vec<u8> {
-    let (mut send, mut recv) = connection.open_bi().await.unwrap();
-    let write = async {
-        send.write_all(bytes).await.unwrap();
-        send.finish().unwrap();
-    };
-    let (read, ()) = tokio::join!(recv.read_to_end(usize::MAX), write);
-    read.unwrap()
-}
-
-fn serve_echo(node: &Node) {
-    let mut acceptor = node.accept(PROTOCOL).unwrap();
-    tokio::spawn(async move {
-        while let Some(connection) = acceptor.next().await {
-            tokio::spawn(async move {
-                while let Ok((mut send, mut recv)) = connection.accept_bi().await {
-                    tokio::spawn(async move {
-                        tokio::io::copy(&mut recv, &mut send).await.unwrap();
-                        send.finish().unwrap();
-                    });
-                }
-            });
-        }
-    });
-}
-
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 1u32;
-    std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    })
-    .take(len)
-    .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! What must not leave a node: answers larger than their question, probes to addresses that a
 //! stranger names, frames that nobody may send on.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+
 mod support;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -32,7 +34,7 @@ fn plain() -> UdpSocket {
 
 /// The lengths of all that arrives until it is quiet.
 async fn lengths(socket: &UdpSocket) -> Vec<usize> {
-    let (mut lengths, mut buf) = (Vec::new(), [0; 65_536]);
+    let (mut lengths, mut buf) = (Vec::new(), vec![0; 65_536]);
     let mut last = Instant::now();
     while last.elapsed() < QUIET {
         match socket.recv(&mut buf) {

@@ -1,5 +1,7 @@
 //! Readers that are slow or never read: nothing is lost, nothing else waits, memory is bounded.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+
 mod support;
 
 use std::sync::Arc;

@@ -3,6 +3,12 @@
 //! The node under test runs in a process of its own (this test program, started again), so that
 //! its resident set is its own; the kernel tells its size and its peak.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured is worth knowing, and how the child talks"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

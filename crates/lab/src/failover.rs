@@ -1,7 +1,7 @@
 //! Death of a path, of a relay, of the introducer, under traffic.
 //!
 //! The traffic is a stream through `baran pipe`: numbered lines, one every
-//! [`LINE_PAUSE`]. The reader checks every line against its number, so that a
+//! `LINE_PAUSE`. The reader checks every line against its number, so that a
 //! byte lost, doubled or out of order ends the run. The figure is the longest
 //! silence that the reader meets from the moment of the death on: it contains
 //! the time to the next byte and whatever hiccup follows (oscillation).

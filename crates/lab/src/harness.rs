@@ -54,7 +54,7 @@ const HOW_TO_UNSHARE: &str =
 ///
 /// # Errors
 ///
-/// As [`test`].
+/// As [`fn@test`].
 pub fn run<T>(body: impl Future<Output = Result<T>>) -> Result<T> {
     check_programs()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -166,7 +166,8 @@ table ip nat {{
         let filter = match self.kind {
             NatKind::FullCone => String::new(),
             NatKind::AddressRestricted => format!(
-                r#"iifname "{wan}" meta l4proto udp ct original proto-dst . ip saddr @contacted accept
+                r#"iifname "{wan}" meta l4proto udp \
+        ct original proto-dst . ip saddr @contacted accept
         iifname "{wan}" drop"#
             ),
             NatKind::Open | NatKind::PortRestricted | NatKind::Symmetric | NatKind::Cgnat => {

@@ -2,8 +2,8 @@
 //! in one process: throughput, processor time per byte, and what a relay forwards per core.
 //!
 //! Arguments: megabytes per run (300) and runs (7). The three kinds take turns, and the ratios are
-//! medians over the turns, because the speed of a machine drifts. Each endpoint and the relay have a thread of
-//! their own.
+//! medians over the turns, because the speed of a machine drifts. Each endpoint and the relay have
+//! a thread of their own.
 
 #![allow(clippy::print_stdout, reason = "a program that prints a table")]
 

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 use crate::budget::Budget;
-use crate::link::{Link, LinkEvents, link_code};
+use crate::link::{Happenings, Link, LinkEvents, link_code};
 use crate::mux::{Acceptors, Mux};
 use crate::quic::route::Frames;
 use crate::quic::{self, tls};
@@ -196,15 +196,12 @@ impl Endpoint {
     }
 
     /// Dials `peer` at `to` in a task of its own, whose end is reported as an event unless it is
-    /// aborted. A handshake that the peer has answered goes on all the same: the peer may hold the
-    /// connection for good already and speak on it.
+    /// aborted.
     pub fn dial(&self, id: DialId, peer: NodeId, to: RemoteAddr) -> tokio::task::AbortHandle {
         let endpoint = self.clone();
-        let (kept, aborted) = oneshot::channel::<()>();
-        let work = tokio::spawn(async move {
-            let event = match endpoint.try_dial(id, peer, to, aborted).await {
-                Ok(Some(new)) => EndpointEvent::Up(new),
-                Ok(None) => return,
+        let task = tokio::spawn(async move {
+            let event = match endpoint.try_dial(id, peer, to).await {
+                Ok(new) => EndpointEvent::Up(new),
                 Err(reason) => {
                     debug!(peer = %peer.short(), ?to, reason, "dial failed");
                     EndpointEvent::DialFailed(id, reason)
@@ -212,21 +209,10 @@ impl Endpoint {
             };
             drop(endpoint.shared.events.send(event).await);
         });
-        let task = tokio::spawn(async move {
-            drop(work.await);
-            drop(kept);
-        });
         task.abort_handle()
     }
 
-    /// Returns `None` if it was aborted in time.
-    async fn try_dial(
-        &self,
-        id: DialId,
-        peer: NodeId,
-        to: RemoteAddr,
-        aborted: oneshot::Receiver<()>,
-    ) -> Result<Option<NewLink>, String> {
+    async fn try_dial(&self, id: DialId, peer: NodeId, to: RemoteAddr) -> Result<NewLink, String> {
         let shared = &self.shared;
         let (addr, hop) = match to {
             RemoteAddr::Direct(addr) => (crate::socket::to_ipv6(addr), addr),
@@ -243,38 +229,29 @@ impl Endpoint {
             .map_err(|error| error.to_string())?;
         let mut config = noq::ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::clone(transport)).token_store(Arc::new(noq::NoneTokenStore));
-        let mut connecting = shared
+        let connecting = shared
             .quic
             .connect_with(config, addr, SERVER_NAME)
             .map_err(|error| error.to_string())?;
-        let handshake = tokio::time::timeout(HANDSHAKE_MAX, async {
-            tokio::select! {
-                biased;
-                answered = connecting.handshake_data() => answered.map(|_| true),
-                _ = aborted => Ok(false),
-            }
-        });
-        let error = |error: noq::ConnectionError| error.to_string();
-        if !handshake.await.map_err(|_| "no answer".to_owned())?.map_err(error)? {
-            return Ok(None);
-        }
         let conn = tokio::time::timeout(HANDSHAKE_MAX, connecting)
             .await
-            .map_err(|_| "no end of the handshake".to_owned())?
-            .map_err(error)?;
-        let control = conn.open_bi().await.map_err(error)?;
-        let link = self.admit(conn, Some(control), Some(id));
-        link.map(Some).ok_or_else(|| "lost at once".to_owned())
+            .map_err(|_| "no answer".to_owned())?
+            .map_err(|error| error.to_string())?;
+        let happenings = Happenings::of(&conn);
+        let control = conn.open_bi().await.map_err(|error| error.to_string())?;
+        let link = self.admit(conn, Side::Client, control, happenings, Some(id));
+        link.ok_or_else(|| "lost at once".to_owned())
     }
 
-    /// Turns an authenticated connection into a link. A client brings the control stream.
+    /// Turns an authenticated connection into a link.
     fn admit(
         &self,
         conn: noq::Connection,
-        control: Option<(noq::SendStream, noq::RecvStream)>,
+        side: Side,
+        control: (noq::SendStream, noq::RecvStream),
+        happenings: Happenings,
         dial: Option<DialId>,
     ) -> Option<NewLink> {
-        let side = if control.is_some() { Side::Client } else { Side::Server };
         let shared = &self.shared;
         let identity = conn.peer_identity()?;
         let keys = identity.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok()?;
@@ -291,7 +268,7 @@ impl Endpoint {
         let link = Link::new(id, mux, shared.control.clone());
         let (taken, wait) = oneshot::channel();
         let (events, leaving) = (shared.link_events.clone(), shared.leaving.subscribe());
-        let remote = link.start(control, events, leaving, wait)?;
+        let remote = link.start(control, happenings, events, leaving, wait)?;
         Some(NewLink { link, side, remote, dial, taken })
     }
 
@@ -319,8 +296,13 @@ impl Endpoint {
                 if !validated {
                     endpoint.shared.unvalidated.fetch_sub(1, Ordering::Relaxed);
                 }
-                if let Ok(Ok(conn)) = result
-                    && let Some(new) = endpoint.admit(conn, None, None)
+                let Ok(Ok(conn)) = result else { return };
+                let happenings = Happenings::of(&conn);
+                // A client that gives its dial up when the handshake is just over (another came
+                // first) never speaks. What it does not hold is no link.
+                let control = tokio::time::timeout(HANDSHAKE_MAX, conn.accept_bi()).await;
+                if let Ok(Ok(control)) = control
+                    && let Some(new) = endpoint.admit(conn, Side::Server, control, happenings, None)
                 {
                     drop(endpoint.shared.events.send(EndpointEvent::Up(new)).await);
                 }

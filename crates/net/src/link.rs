@@ -23,7 +23,7 @@ use tracing::debug;
 use crate::mux::{Mux, Session, SessionError, lock};
 use crate::socket::SocketControl;
 
-/// Longest wait for the control stream, and for the session's number at the head of any other.
+/// Longest wait for the session's number at the head of a stream.
 const HEADER_MAX: Duration = Duration::from_secs(10);
 
 /// Messages read from a control stream before others get their turn.
@@ -64,6 +64,19 @@ pub enum LinkEvent {
 /// Where links report to.
 pub type LinkEvents = mpsc::Sender<(LinkId, LinkEvent)>;
 
+/// What happens to the paths of a connection, from when this is made.
+#[derive(Debug)]
+pub(crate) struct Happenings {
+    paths: noq::PathEvents,
+    updates: noq::NatTraversalUpdates,
+}
+
+impl Happenings {
+    pub(crate) fn of(conn: &noq::Connection) -> Self {
+        Self { paths: conn.path_events(), updates: conn.nat_traversal_updates() }
+    }
+}
+
 /// A link. Cheap to clone; the connection lives until it is closed or lost.
 #[derive(Debug, Clone)]
 pub struct Link {
@@ -86,13 +99,12 @@ impl Link {
     /// The control stream is the first that the client opens, so it is handed over here.
     pub(crate) fn start(
         &self,
-        control: Option<(noq::SendStream, noq::RecvStream)>,
+        control: (noq::SendStream, noq::RecvStream),
+        Happenings { paths, updates }: Happenings,
         events: LinkEvents,
         leaving: watch::Receiver<bool>,
         taken: oneshot::Receiver<()>,
     ) -> Option<RemoteAddr> {
-        let path_events = self.mux.conn.path_events();
-        let updates = self.mux.conn.nat_traversal_updates();
         let first = self.remote_of(noq::PathId::ZERO)?;
         let link = self.clone();
         tokio::spawn(async move {
@@ -102,7 +114,7 @@ impl Link {
             }
             let reason = tokio::select! {
                 reason = link.run_messages(control, &events, leaving) => reason,
-                reason = link.run_watch(path_events, updates, &events) => reason,
+                reason = link.run_watch(paths, updates, &events) => reason,
                 () = link.mux.run_drain() => String::new(),
             };
             link.give_up(&reason);
@@ -264,21 +276,14 @@ impl Link {
         Some(RemoteAddr::Relayed { relay, channel })
     }
 
-    /// Serves the control stream, which a server has to wait for, then that and the others.
+    /// Serves the control stream and all others.
     async fn run_messages(
         &self,
-        control: Option<(noq::SendStream, noq::RecvStream)>,
+        control: (noq::SendStream, noq::RecvStream),
         events: &LinkEvents,
         leaving: watch::Receiver<bool>,
     ) -> String {
-        let (send, recv) = match control {
-            Some(streams) => streams,
-            None => match tokio::time::timeout(HEADER_MAX, self.mux.conn.accept_bi()).await {
-                Ok(Ok(streams)) => streams,
-                Ok(Err(error)) => return error.to_string(),
-                Err(_) => return "no control stream came".into(),
-            },
-        };
+        let (send, recv) = control;
         drop(send.set_priority(1));
         // When the connection ends, these two read what had arrived before they end as well:
         // what was acknowledged to the peer is not lost.

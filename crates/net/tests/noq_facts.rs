@@ -1,5 +1,7 @@
 //! What this crate takes for granted about `noq` 1.4.0, so that a version that differs is noticed.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -158,8 +158,8 @@ impl AsyncUdpSocket for Socket {
         Ok(to_ipv6(self.shared.bound[0].local))
     }
 
-    /// Datagrams that a receive buffer of `noq` has room for, if each is as long as
-    /// `quic::endpoint` allows. The system merges up to 64, but never more bytes than fit in so few.
+    /// Datagrams that a receive buffer of `noq` has room for, each as long as `quic::endpoint`
+    /// allows. The system merges up to 64, but never more bytes than fit in so few.
     fn max_receive_segments(&self) -> NonZeroUsize {
         let segments = |bound: &Bound| bound.own.state().gro_segments();
         let offered = self.shared.bound.iter().map(segments).max().unwrap_or(NonZeroUsize::MIN);

@@ -334,6 +334,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_who_sends_much_may_send_much_at_once() {
+        let (mut sender, _control) = sender(&["127.0.0.1:0"]);
+        let offered = sender.shared.bound[0].own.segments_max();
+        let allowed = |sender: &Sender| sender.max_transmit_segments().get();
+        for _ in 0..1_000 {
+            sender.note_segments(1);
+        }
+        assert_eq!(allowed(&sender), SEGMENTS_INITIAL.min(offered));
+        for _ in 0..FULL_SENDS * 3 {
+            sender.note_segments(allowed(&sender).max(sender.segments_max));
+        }
+        assert_eq!(allowed(&sender), (SEGMENTS_INITIAL * 8).min(offered));
+    }
+
+    #[tokio::test]
     async fn without_the_family_nothing_leaves() {
         let (mut sender, control) = sender(&["127.0.0.1:0"]);
         assert!(sender.route(&transmit("[2001:4860::1]:4433", &[0x40])).is_none());
