@@ -1,4 +1,5 @@
 //! Echo: `echo` prints an invite and waits; `echo INVITE` says hello to it.
+#![allow(clippy::print_stdout, reason = "a program prints")]
 use baran::{Node, PeerAddr, SessionError};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
