@@ -9,9 +9,9 @@
 //!   *available*, all others are *backup*. Each side selects for what it sends.
 //! - **Rounds.** While no direct path exists the client starts rounds of hole punching, at once
 //!   when candidates change, else after 5, 10, 20, 40, then every 60 s.
-//! - **Watchdog.** A path on which we transmit and hear nothing is pinged after one sample and
-//!   closed [`Config::silence_ms`] after the silence began, if another path is left. QUIC then
-//!   retransmits on that one, and nothing is lost.
+//! - **Watchdog.** When we transmit on a path and hear nothing, all paths are pinged after one
+//!   sample. [`Config::silence_ms`] after the silence began the path is closed, if another one has
+//!   answered since. QUIC then retransmits on that one, and nothing is lost.
 //! - **Warm backup.** The client asks for a relayed path through another relay than those in use
 //!   until [`Config::relayed_paths`] stand.
 //!
@@ -395,7 +395,7 @@ impl PathManager {
 
     fn handle_samples(&mut self, now: Instant, samples: &[Sample]) {
         let silence = Duration::from_millis(self.config.silence_ms);
-        let mut dead = Vec::new();
+        let (mut dead, mut suspicion) = (Vec::new(), false);
         for sample in samples {
             let Some(path) = self.paths.get_mut(&sample.path) else { continue };
             path.rtt = Some(sample.rtt);
@@ -405,22 +405,37 @@ impl PathManager {
             }
             match verdict {
                 Verdict::Alive => {}
-                Verdict::Suspect => self.outputs.push_back(Output::Ping(sample.path)),
+                Verdict::Suspect => suspicion = true,
                 Verdict::Dead => dead.push(sample.path),
             }
         }
+        if suspicion {
+            // All paths: whether another one answers decides what becomes of the suspect.
+            self.outputs.extend(self.paths.keys().copied().map(Output::Ping));
+        }
         for path in dead {
-            if self.paths.len() > 1 {
+            if self.is_replaceable(path) {
                 self.outputs.push_back(Output::Close(path));
                 self.handle_closed(now, path);
             } else {
-                // The only path: QUIC's own idle time-out judges it; look for others meanwhile.
+                // Nothing else is known to work: QUIC's own idle time-out judges it. The peer may
+                // be about to close another path, and a stalled machine hears nothing on any.
                 self.want_round(now, Duration::ZERO);
                 self.want_relay(now);
             }
         }
         self.select(now);
         self.close_surplus();
+    }
+
+    /// Whether another path was heard since `path` fell silent.
+    fn is_replaceable(&self, path: PathId) -> bool {
+        let since = self.paths.get(&path).and_then(|path| path.watchdog.silent_since());
+        since.is_some_and(|since| {
+            self.paths
+                .iter()
+                .any(|(id, other)| *id != path && other.watchdog.was_heard_after(since))
+        })
     }
 
     /// Closes direct paths that are more than anybody needs, the slowest first.

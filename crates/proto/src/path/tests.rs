@@ -131,6 +131,21 @@ fn a_silent_path_is_pinged_and_closed_and_the_backup_carries_on() {
 }
 
 #[test]
+fn where_no_path_is_heard_none_is_closed() {
+    let mut link = Harness::new(Side::Client);
+    link.input(Input::Opened { path: PathId(0), remote: relayed(1) });
+    link.input(Input::Opened { path: PathId(1), remote: direct(1) });
+    link.run(1000);
+    link.silent.extend([PathId(0), PathId(1)]);
+    link.log.clear();
+    link.run(3000);
+    assert!(!link.log.iter().any(|entry| matches!(entry, Output::Close(_))));
+    link.silent.retain(|path| *path == PathId(1));
+    link.run(3200);
+    assert_eq!(link.count(&Output::Close(PathId(1))), 1, "the relay answers again");
+}
+
+#[test]
 fn an_idle_path_is_left_alone() {
     let mut link = Harness::new(Side::Client);
     link.busy = false;

@@ -26,6 +26,7 @@ pub(super) struct Watchdog {
     rx: u64,
     /// When the first datagram that was not followed by any reception was noticed.
     silent_since: Option<Instant>,
+    heard_at: Option<Instant>,
     active: bool,
 }
 
@@ -33,6 +34,16 @@ impl Watchdog {
     /// Whether anything was sent or received between the last two samples.
     pub(super) fn is_active(&self) -> bool {
         self.active
+    }
+
+    /// Since when nothing was heard although something was sent.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        self.silent_since
+    }
+
+    /// Whether something was heard after `since`.
+    pub(super) fn was_heard_after(&self, since: Instant) -> bool {
+        self.heard_at.is_some_and(|at| at > since)
     }
 
     /// Takes a sample. `silence` is the least time without an answer that means death; a path with
@@ -50,6 +61,7 @@ impl Watchdog {
         (self.tx, self.rx) = (tx, rx);
         self.active = heard || sent;
         if heard {
+            self.heard_at = Some(now);
             self.silent_since = None;
             return Verdict::Alive;
         }
