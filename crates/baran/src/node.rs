@@ -30,7 +30,7 @@ const COMMAND_QUEUE: usize = 256;
 const LINK_QUEUE: usize = 1024;
 
 /// Events kept for a listener that is slow.
-const EVENT_QUEUE: usize = 1024;
+const EVENT_QUEUE: usize = 256;
 
 /// Longest wait for a clean end.
 const CLOSE_MAX: Duration = Duration::from_secs(4);
@@ -229,7 +229,7 @@ impl Node {
         answer.await.ok()
     }
 
-    /// What happens to the node from this moment on. A listener that falls 1,024 events behind
+    /// What happens to the node from this moment on. A listener that falls 256 events behind
     /// misses the oldest.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {

@@ -82,10 +82,14 @@ impl Teller<'_> {
             invite: peer.to_invite(),
             addresses: self.node.addresses(),
         });
+        // A peer may have come before anybody listened for events.
+        self.note_peers().await?;
         loop {
             match events.recv().await {
                 Ok(event) => {
-                    self.note_peers(&event).await?;
+                    if matches!(event, Event::PeerUp(_) | Event::PeerDown(_)) {
+                        self.note_peers().await?;
+                    }
                     self.printer.tell(UpEvent::new(&event, &self.node));
                 }
                 Err(RecvError::Lagged(missed)) => {
@@ -97,10 +101,7 @@ impl Teller<'_> {
     }
 
     /// Says that the node has joined when its first peer comes, and again after it had none.
-    async fn note_peers(&mut self, event: &Event) -> Result<()> {
-        if !matches!(event, Event::PeerUp(_) | Event::PeerDown(_)) {
-            return Ok(());
-        }
+    async fn note_peers(&mut self) -> Result<()> {
         let peers = self.node.status().await.context("the node is closed")?.peers.len();
         if peers > 0 && !self.is_joined {
             self.printer.tell(UpEvent::Joined { peers });
