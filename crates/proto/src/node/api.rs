@@ -56,7 +56,7 @@ impl Default for NodeConfig {
             homes: 3,
             peers_max: 4096,
             signallers_max: 8,
-            retry: (Duration::from_secs(1), Duration::from_secs(60)),
+            retry: (Duration::from_millis(250), Duration::from_secs(60)),
             path: path::Config::default(),
         }
     }
