@@ -1,7 +1,11 @@
 //! What a node is made with.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use baran_proto::index::IndexConfig;
+
+use crate::data::DataDir;
 use crate::{Net, Node, NodeError, PeerAddr, SecretKey};
 
 /// Limits that the owner sets on what the node relays for others.
@@ -32,6 +36,9 @@ pub struct NodeBuilder {
     pub(crate) allow_nets: Vec<Net>,
     pub(crate) relay: RelayLimits,
     pub(crate) budget_bytes: u64,
+    pub(crate) data: Option<Arc<DataDir>>,
+    pub(crate) index: IndexConfig,
+    pub(crate) is_lan_used: bool,
 }
 
 impl Default for NodeBuilder {
@@ -44,6 +51,9 @@ impl Default for NodeBuilder {
             allow_nets: Vec::new(),
             relay: RelayLimits::default(),
             budget_bytes: 32 * 1024 * 1024,
+            data: None,
+            index: IndexConfig::default(),
+            is_lan_used: false,
         }
     }
 }
@@ -96,6 +106,33 @@ impl NodeBuilder {
     #[must_use]
     pub fn budget_bytes(mut self, bytes: u64) -> Self {
         self.budget_bytes = bytes;
+        self
+    }
+
+    /// The directory that holds the node's identity (unless [`NodeBuilder::secret`] gives one), its
+    /// port, the peers that it knew, the records that it keeps and those that it published. The
+    /// caller holds its [`DataLock`](crate::data::DataLock). Without one the node begins anew.
+    #[must_use]
+    pub fn data(mut self, dir: DataDir) -> Self {
+        self.data = Some(Arc::new(dir));
+        self
+    }
+
+    /// Whether to find peers on the local network, and to be found (mDNS, RFC 6762). Off by
+    /// default.
+    #[must_use]
+    pub fn lan(mut self, is_used: bool) -> Self {
+        self.is_lan_used = is_used;
+        self
+    }
+
+    /// A node that stays for a moment: it uses the index, but keeps nothing for others and makes
+    /// only the connections that it needs.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.index.serves = false;
+        self.index.warm_near = 0;
+        self.index.warm_random = 2;
         self
     }
 

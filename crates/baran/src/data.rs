@@ -10,10 +10,15 @@
 //! | `key` | the Ed25519 seed (RFC 8032 §5.1.5), 32 bytes |
 //! | `lock` | the process id of whoever runs the node; locked (`flock`) as long as it runs |
 //! | `daemon.sock` | the socket of the daemon, made by the daemon |
+//! | `peers` | the peer cache ([`baran_proto::peers`]) |
+//! | `peers.bad` | the last peer cache that could not be used |
+//! | `port` | the UDP port of last time, as text |
 //!
 //! Invariants: a key is whole or absent, whenever the machine stops; two processes that create it
 //! at once end with the same one; at most one [`DataLock`] of a directory exists, and a crash
 //! leaves none behind.
+
+mod files;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -24,6 +29,8 @@ use std::time::Duration;
 use baran_proto::id::{ID_LEN, SecretKey};
 use rustix::fs::{Access, OFlags};
 use thiserror::Error;
+
+pub use self::files::Peers;
 
 const KEY: &str = "key";
 const LOCK: &str = "lock";
@@ -224,6 +231,11 @@ impl DataDir {
         });
         drop(std::fs::remove_file(&new));
         linked?;
+        self.sync()
+    }
+
+    /// Makes what was linked, renamed or removed last.
+    fn sync(&self) -> Result<(), DataError> {
         let dir = File::open(&self.path).and_then(|dir| dir.sync_all());
         dir.map_err(DataError::io("save", &self.path))
     }

@@ -15,7 +15,12 @@ mod config;
 mod connection;
 pub mod data;
 mod driver;
+#[cfg(feature = "lan")]
+mod lan;
+mod find;
 mod node;
+pub mod pair;
+mod persist;
 mod status;
 
 pub use baran_net::mux::{RecvStream, SendStream, SessionError};
@@ -26,5 +31,9 @@ pub use baran_proto::invite::{InviteError, PeerAddr};
 
 pub use self::config::{NodeBuilder, RelayLimits};
 pub use self::connection::{Acceptor, Connection, PathWatch};
+pub use self::find::{Announcement, FindError, Lookup, PublishError, Receipt, Value};
 pub use self::node::{AcceptError, ConnectError, Node, NodeError};
-pub use self::status::{Event, PathInfo, PathKind, PeerStatus, RelayStatus, Status};
+pub use self::persist::DiskError;
+pub use self::status::{
+    Event, IndexStatus, JoinedBy, PathInfo, PathKind, PeerStatus, RelayStatus, Status,
+};

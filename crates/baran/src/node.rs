@@ -1,6 +1,6 @@
 //! The node as its owner holds it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,14 +10,18 @@ use baran_net::mux::SessionError;
 use baran_net::socket::SocketConfig;
 use baran_proto::egress::{Gate, GateConfig};
 use baran_proto::forward::{ForwardConfig, Forwarder};
+use baran_proto::index::{self, QueryId};
 use baran_proto::node::NodeConfig;
 use baran_proto::wire;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tracing::warn;
 
-use crate::driver::{Command, Driver, Snapshot};
+use crate::driver::{Command, Driver, Parts, Snapshot};
+use crate::find::{ANSWERS_BESIDES, Question};
+use crate::persist::{Disk, DiskError};
 use crate::{Acceptor, Connection, Event, NodeBuilder, NodeId, PeerAddr, SecretKey, Status};
 
 /// Connections that wait to be accepted, for each application protocol.
@@ -32,6 +36,9 @@ const LINK_QUEUE: usize = 1024;
 /// Events kept for a listener that is slow.
 const EVENT_QUEUE: usize = 256;
 
+/// Answers of the index that wait for whoever asked, whatever their limit.
+const ANSWERS_MAX: usize = 65_536;
+
 /// Longest wait for a clean end.
 const CLOSE_MAX: Duration = Duration::from_secs(4);
 
@@ -44,6 +51,9 @@ pub enum NodeError {
     /// Socket or TLS.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// What lies in the data directory.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The network's name.
     #[error("a network's name has 1 to {} bytes", wire::NETWORK_LEN_MAX)]
     NetworkName,
@@ -90,6 +100,16 @@ struct Shared {
     snapshot: Arc<Mutex<Snapshot>>,
 }
 
+/// Whether a port can be bound, or else says what follows from that.
+fn is_free(port: u16) -> bool {
+    let wildcards = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), ([0, 0, 0, 0], port).into()];
+    let is_free = UdpSocket::bind(&wildcards[..]).is_ok();
+    if !is_free {
+        warn!(port, "the port of last time is taken; peers may not find this node there");
+    }
+    is_free
+}
+
 impl Node {
     /// Settings for a node.
     #[must_use]
@@ -107,13 +127,23 @@ impl Node {
             rng.fill_bytes(&mut seed);
             seed
         };
-        let secret = builder.secret.unwrap_or_else(|| SecretKey::from_bytes(draw()));
+        let given = match (&builder.secret, &builder.data) {
+            (Some(secret), _) => Some(secret.clone()),
+            (None, Some(dir)) => Some(dir.secret().map_err(DiskError::from)?),
+            (None, None) => None,
+        };
+        let secret = given.unwrap_or_else(|| SecretKey::from_bytes(draw()));
         let id = secret.id();
+        let disk = Disk::open(builder.data.clone(), &builder.network)?;
+        let restored = disk.restore()?;
         let limits = builder.relay;
         let config = NodeConfig {
             relays: limits.rate_bytes_per_s > 0,
             relay_rate_bytes_per_s: limits.rate_bytes_per_s,
             reservations_max: limits.reservations,
+            network: builder.network.clone(),
+            allow_nets: builder.allow_nets.clone(),
+            index: builder.index,
             ..NodeConfig::default()
         };
         let forwarder = Forwarder::new(
@@ -127,14 +157,17 @@ impl Node {
         );
         let gate =
             Gate::new(GateConfig { allow_nets: builder.allow_nets, ..GateConfig::default() });
+        let last = disk.port().filter(|port| builder.binds.is_empty() && is_free(*port));
         let socket = SocketConfig {
-            binds: builder.binds,
+            // The port of last time: peers that knew us there find us there again.
+            binds: last.map_or(builder.binds, |port| vec![(Ipv6Addr::UNSPECIFIED, port).into()]),
             seed: u64::from_le_bytes(*draw().first_chunk().expect("32 bytes have 8")),
             ..SocketConfig::default()
         };
         let (endpoint_events, endpoint_inputs) = mpsc::channel(LINK_QUEUE);
         let (link_events, link_inputs) = mpsc::channel(LINK_QUEUE);
-        let endpoint_config = EndpointConfig { secret, alpn, socket, budget: builder.budget_bytes };
+        let budget = builder.budget_bytes;
+        let endpoint_config = EndpointConfig { secret: secret.clone(), alpn, socket, budget };
         let endpoint = Endpoint::bind(
             &endpoint_config,
             forwarder,
@@ -143,13 +176,23 @@ impl Node {
             endpoint_events,
             link_events,
         )?;
+        disk.save_port(&endpoint.control().local_addrs());
         let (commands, command_inputs) = mpsc::channel(COMMAND_QUEUE);
         let (events, _) = broadcast::channel(EVENT_QUEUE);
-        let machine = baran_proto::node::Node::new(id, config, draw());
-        let driver =
-            Driver::new(machine, endpoint.clone(), limits, builder.network, events.clone());
+        let machine = baran_proto::node::Node::new(secret, config, draw());
+        let lan = builder.is_lan_used.then(|| builder.network.clone());
+        let parts = Parts {
+            endpoint: endpoint.clone(),
+            disk,
+            limits,
+            network: builder.network,
+            events: events.clone(),
+        };
+        let mut driver = Driver::new(machine, parts);
+        driver.boot(restored, ChaCha8Rng::from_seed(draw()));
+        let lan = lan.and_then(|network| driver.find_lan(&network));
         let snapshot = driver.snapshot();
-        tokio::spawn(driver.run(builder.peers, command_inputs, endpoint_inputs, link_inputs));
+        tokio::spawn(driver.run(builder.peers, lan, command_inputs, endpoint_inputs, link_inputs));
         Ok(Self { shared: Arc::new(Shared { id, endpoint, commands, events, snapshot }) })
     }
 
@@ -207,6 +250,20 @@ impl Node {
         let command = Command::Connect { peer, reply };
         self.shared.commands.send(command).await.map_err(|_| ConnectError::Closed)?;
         answer.await.map_err(|_| ConnectError::Closed)
+    }
+
+    /// Asks the index, and takes up to `limit` answers before the first is looked at. `None` once
+    /// the node is closed.
+    pub(crate) async fn ask_index(
+        &self,
+        limit: usize,
+        question: impl FnOnce(QueryId) -> index::Command + Send + 'static,
+    ) -> Option<mpsc::Receiver<index::Event>> {
+        let room = limit.saturating_add(ANSWERS_BESIDES).min(ANSWERS_MAX);
+        let (answers, receiver) = mpsc::channel(room);
+        let question = Question(Box::new(question));
+        self.shared.commands.send(Command::Ask { question, answers }).await.ok()?;
+        Some(receiver)
     }
 
     /// Takes the connections that peers open for an application protocol from this moment on.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use baran_proto::bootstrap::How;
 use baran_proto::path::{Remote, Selected};
 
 use crate::{Mapping, NodeId, RelayLimits};
@@ -82,8 +83,77 @@ pub enum Event {
         /// Whether we do.
         granted: bool,
     },
+    /// The network is joined: there is a peer where there was none.
+    Joined {
+        /// How the first one was found.
+        by: JoinedBy,
+        /// Peers that are connected.
+        peers: usize,
+    },
+    /// No peer that this node knows answers. It goes on trying.
+    Alone,
     /// A peer is wanted, and nobody that we know could be asked for it.
     Unreachable(NodeId),
+}
+
+/// How a node found its first peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinedBy {
+    /// On the local network.
+    Lan,
+    /// It knew it from an earlier run.
+    Cache,
+    /// Its owner named it.
+    Configured,
+    /// The peer found it.
+    Incoming,
+}
+
+impl JoinedBy {
+    /// The name in the output of commands.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lan => "lan",
+            Self::Cache => "cache",
+            Self::Configured => "configured",
+            Self::Incoming => "incoming",
+        }
+    }
+}
+
+impl From<How> for JoinedBy {
+    fn from(how: How) -> Self {
+        match how {
+            How::Lan => Self::Lan,
+            How::Cache => Self::Cache,
+            How::Configured => Self::Configured,
+            How::Incoming => Self::Incoming,
+        }
+    }
+}
+
+/// What a node knows of the index and does for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IndexStatus {
+    /// Peers in its routing table.
+    pub table: usize,
+    /// Warm connections: kept to the nearest nodes and to some others.
+    pub warm: usize,
+    /// Records that it keeps for others.
+    pub records: usize,
+    /// Their bytes.
+    pub record_bytes: u64,
+    /// Nodes of the network, estimated from the density of those that were asked.
+    pub nodes_estimate: Option<f64>,
+    /// How it joined; `None` while it is alone.
+    pub joined_by: Option<JoinedBy>,
+    /// Seconds by which its peers' calendars are ahead of its own, the median.
+    pub clock_skew_s: Option<i64>,
+    /// Requests that it made since its start.
+    pub requests_sent: u64,
+    /// Requests that it answered since its start.
+    pub requests_served: u64,
 }
 
 /// A node at one moment.
@@ -103,6 +173,8 @@ pub struct Status {
     pub relay: RelayStatus,
     /// The peers that relay and signal for it.
     pub homes: Vec<NodeId>,
+    /// Its part in the index.
+    pub index: IndexStatus,
     /// The peers that it is connected to.
     pub peers: Vec<PeerStatus>,
     /// Time since its start.

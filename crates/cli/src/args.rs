@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use baran::pair::PairCode;
 use baran::{Net, NodeId, PeerAddr};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{help, rate};
@@ -49,9 +50,27 @@ pub(crate) enum Command {
     /// Show this node's id
     #[command(after_long_help = help::ID)]
     Id,
-    /// Show this node's invite, as text and as a QR code
+    /// Show this node's invite, as text and as a QR code, or as words to tell somebody
     #[command(after_long_help = help::INVITE)]
     Invite(InviteArgs),
+    /// Pair with the node that shows these words
+    #[command(after_long_help = help::JOIN)]
+    Join(JoinArgs),
+    /// Publish a small value under a name, signed by this node
+    #[command(after_long_help = help::PUT)]
+    Put(PutArgs),
+    /// Read a value that a node published
+    #[command(after_long_help = help::GET)]
+    Get(GetArgs),
+    /// Be found by a topic until Ctrl-C
+    #[command(after_long_help = help::ANNOUNCE)]
+    Announce(AnnounceArgs),
+    /// Find the peers that announce a topic
+    #[command(after_long_help = help::LOOKUP)]
+    Lookup(LookupArgs),
+    /// Find where a peer is by its id
+    #[command(after_long_help = help::RESOLVE)]
+    Resolve(ResolveArgs),
     /// Write the completions of a shell
     Completions {
         /// For which shell
@@ -81,6 +100,9 @@ pub(crate) struct NodeArgs {
     /// repeatable; for tests and closed networks
     #[arg(long = "allow-net", value_name = "CIDR")]
     pub(crate) allow_nets: Vec<Net>,
+    /// Neither look for peers on the local network nor be found there
+    #[arg(long)]
+    pub(crate) no_lan: bool,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +169,9 @@ pub(crate) enum PipeCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct InviteArgs {
+    /// Show a code of a number and three words, and wait for the one who types it
+    #[arg(long, conflicts_with_all = ["qr", "no_qr"])]
+    pub(crate) words: bool,
     /// Draw the QR code even if standard output is no terminal
     #[arg(long, conflicts_with = "no_qr")]
     pub(crate) qr: bool,
@@ -157,10 +182,136 @@ pub(crate) struct InviteArgs {
     pub(crate) node: NodeArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct JoinArgs {
+    /// The code, such as 4711-maple-river-stone; blanks will do, and the first four letters of each
+    /// word
+    #[arg(required = true, num_args = 1..=4, value_name = "WORDS")]
+    words: Vec<String>,
+    /// Seconds to look for the node that shows it
+    #[arg(long, short, value_name = "S", default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+impl JoinArgs {
+    /// The code.
+    ///
+    /// # Errors
+    ///
+    /// If it is none: a wrong command line, which says what to do.
+    pub(crate) fn code(&self) -> Result<PairCode, clap::Error> {
+        self.words.join(" ").parse().map_err(|error| {
+            let mut command = Cli::command();
+            let join = command.find_subcommand_mut("join").expect("there is such a command");
+            join.error(clap::error::ErrorKind::ValueValidation, error)
+        })
+    }
+}
+
+/// How long commands wait that ask others.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Seconds that a node has from its start to find a peer, and to wait for answers
+    #[arg(long, short, value_name = "S", default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    timeout: u64,
+}
+
+impl WaitArgs {
+    pub(crate) fn ms(&self) -> u64 {
+        self.timeout * 1_000
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PutArgs {
+    /// Name of the value, 1 to 64 bytes; another value of this name is replaced
+    #[arg(value_parser = name)]
+    pub(crate) name: String,
+    /// The value, at most 1024 bytes; - reads it from standard input
+    pub(crate) value: String,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// Who published it: a node id or an invite
+    #[arg(value_name = "ID")]
+    pub(crate) author: PeerAddr,
+    /// Name of the value
+    #[arg(value_parser = name)]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnnounceArgs {
+    /// The topic: any text, the same at all who take part
+    #[arg(value_parser = topic)]
+    pub(crate) topic: String,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LookupArgs {
+    /// The topic
+    #[arg(value_parser = topic)]
+    pub(crate) topic: String,
+    /// Peers to find at most
+    #[arg(long, value_name = "N", default_value_t = 256,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResolveArgs {
+    /// Whom: a node id or an invite
+    #[arg(value_name = "ID")]
+    pub(crate) peer: PeerAddr,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// Longest name of a value, in bytes.
+const NAME_LEN_MAX: usize = 64;
+/// Longest topic, in bytes: it must fit a line of a terminal, and of the daemon.
+const TOPIC_LEN_MAX: usize = 1_024;
+
+fn name(text: &str) -> Result<String, String> {
+    bounded(text, NAME_LEN_MAX)
+}
+
+fn topic(text: &str) -> Result<String, String> {
+    bounded(text, TOPIC_LEN_MAX)
+}
+
+fn bounded(text: &str, max: usize) -> Result<String, String> {
+    match text.len() {
+        1.. if text.len() <= max => Ok(text.to_owned()),
+        len => Err(format!("it has 1 to {max} bytes, this has {len}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -180,5 +331,33 @@ mod tests {
             assert!(cli.global.json, "{line}");
             assert_eq!(cli.global.data, Some(PathBuf::from("d")), "{line}");
         }
+    }
+
+    #[test]
+    fn words_may_be_one_argument_or_four() {
+        for line in ["baran join 4711-maple-river-stone", "baran join 4711 MAPL rive stone -t 5"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let Command::Join(join) = cli.command else { panic!("{line}") };
+            assert_eq!(join.code().unwrap().to_string(), "4711-maple-river-stone");
+        }
+        for (line, expect) in [
+            ("baran join 4711-mapel-river-stone", "was it maple?"),
+            ("baran join 4711 maple", "a code is a number and three words"),
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let Command::Join(join) = cli.command else { panic!("{line}") };
+            let error = join.code().unwrap_err();
+            assert!(error.use_stderr() && error.to_string().contains(expect), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_and_topics_are_bounded() {
+        let long = "x".repeat(65);
+        for words in [&["put", "", "v"][..], &["put", &long, "v"], &["announce", ""]] {
+            let error = Cli::try_parse_from([&["baran"], words].concat()).unwrap_err();
+            assert!(error.to_string().contains("it has 1 to "), "{error}");
+        }
+        assert!(Cli::try_parse_from(["baran", "put", &long[1..], "-"]).is_ok());
     }
 }

@@ -5,7 +5,8 @@ Data directory: the identity, the lock and the daemon's socket [default: $BARAN_
 $XDG_DATA_HOME/baran, else ~/.local/share/baran]";
 
 pub(crate) const OVERVIEW: &str = "\
-PEER is a node id (52 characters), an invite (baran1...) or ID@ip:port.
+PEER is a node id (52 characters), an invite (baran1...) or ID@ip:port. A peer is found by its id
+alone as soon as this node is connected to anybody of the network.
 
 A command uses the daemon (`baran up`) of its data directory if one runs, else a node of its own,
 with the same identity, for as long as it lasts.
@@ -19,8 +20,9 @@ pub(crate) const UP: &str = "\
 With --json, a line for each event. First
   {\"event\":\"listening\",\"id\",\"invite\",\"addresses\":[...]}
 then, when the node is connected to a peer, and again after it had none,
-  {\"event\":\"joined\",\"peers\":N}
+  {\"event\":\"joined\",\"peers\":N,\"by\":\"lan\"|\"cache\"|\"configured\"|\"incoming\"}
 and whenever something changes
+  {\"event\":\"alone\"}                               no peer that it knows answers; it goes on trying
   {\"event\":\"peer-up\"|\"peer-down\",\"peer\"}
   {\"event\":\"path\",\"peer\",\"path\":\"direct\"|\"relayed\",\"via\",\"remote\",\"rtt_ms\"}
   {\"event\":\"observed\",\"addresses\":[...],\"invite\"}      others see this node there
@@ -64,6 +66,12 @@ With --json, one object:
    \"relay\":{\"rate_bytes_per_s\",\"bytes_per_day\",\"reservations_max\",   the owner's limits
             \"serving\":[id...],   peers that this node relays and signals for
             \"channels\":[{\"from\",\"to\"}...],\"bytes\",\"bytes_today\"},
+   \"index\":{\"joined_by\":\"lan\"|\"cache\"|\"configured\"|\"incoming\"|null,   null: alone
+            \"table\",\"warm\",          peers in the table; warm connections
+            \"records\",\"record_bytes\",   kept for others
+            \"nodes_estimate\",         of the whole network; null if unknown
+            \"clock_skew_s\",           by which the peers' calendars are ahead
+            \"requests_sent\",\"requests_served\"},
    \"peers\":[{\"id\",\"path\",\"via\",\"remote\",\"rtt_ms\",\"sessions\"}...]}";
 
 pub(crate) const ID: &str = "\
@@ -71,6 +79,68 @@ Makes the identity if the data directory has none. With --json: {\"id\"}";
 
 pub(crate) const INVITE: &str = "\
 The QR code follows the text if standard output is a terminal. Without a daemon the invite names no
-address, unless --bind says which port the node will have.
+address if --bind gives the node a port of the system's choice.
+
+With --json: {\"id\",\"invite\",\"addresses\":[...],\"homes\":[id...]}
+
+With --words a code is shown, such as 4711-maple-river-stone, for one peer and ten minutes:
+  here    baran invite --words
+  there   baran join 4711-maple-river-stone
+The two nodes find each other on the LAN or in the network, prove the words to each other without
+sending them, and stay each other's peers from then on. One wrong guess ends the code. With --json
+  {\"event\":\"code\",\"code\",\"id\",\"expires_s\"}
+  {\"event\":\"paired\",\"peer\",\"invite\",\"confirmed\":true|false}
+Exit code 0 only if a peer was paired.";
+
+pub(crate) const JOIN: &str = "\
+Example: baran join 4711-maple-river-stone
+
+The code is shown by `baran invite --words` on the other machine, which must still be waiting, in
+the same LAN or the same network. Both nodes are peers of each other from then on, in later runs
+too; the file `paired` of the data directory lists them.
+
+With --json: {\"event\":\"paired\",\"peer\",\"invite\",\"confirmed\":true}";
+
+pub(crate) const PUT: &str = "\
+Example: baran put address 'Vienna, Praterstern'
+         baran put key - <id_ed25519.pub
+
+Anybody who knows this node's id reads it with `baran get ID NAME`. It is kept by the nodes near its
+place in the index, which find it signed by this node, and stored anew as long as this node runs, in
+later runs too; without it, it lasts 48 hours.
+
+With --json: {\"id\",\"name\",\"kept\",\"wanted\"}: the nodes that keep it, of those that should.
+Exit code 1 if nobody keeps it yet.";
+
+pub(crate) const GET: &str = "\
+Example: baran get 25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkena address
+
+The value goes to standard output as it is, byte by byte; on a terminal, escaped and with a line's
+end. Exit code 1 if there is none.
+
+With --json: {\"value\",\"sequence\",\"expires\"}; a value that is no UTF-8 is null and stands, in
+base64, in \"value_base64\". \"expires\" is in seconds since 1970.";
+
+pub(crate) const ANNOUNCE: &str = "\
+Example: baran announce chess/vienna
+
+Whoever looks the topic up finds this node, until Ctrl-C and for two hours at most after it. Those
+who keep the announcement do not learn the topic's name. With a daemon it is the daemon that is
+announced.
+
+With --json, now and about every hour: {\"event\":\"announced\",\"topic\",\"kept\",\"wanted\"}";
+
+pub(crate) const LOOKUP: &str = "\
+Example: baran lookup chess/vienna --limit 5
+
+Writes the ids of the peers as they are found, one a line; of many, a fair sample. Exit code 1 if
+nobody announces the topic.
+
+With --json: {\"id\"} a line";
+
+pub(crate) const RESOLVE: &str = "\
+Example: baran resolve 25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkena
+
+What the peer itself has published of where it is. Exit code 1 if nobody knows.
 
 With --json: {\"id\",\"invite\",\"addresses\":[...],\"homes\":[id...]}";

@@ -9,6 +9,7 @@ mod commands;
 mod daemon;
 mod help;
 mod output;
+mod progress;
 mod qr;
 mod rate;
 mod serve;
@@ -23,7 +24,7 @@ use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
 use crate::args::{Cli, Command};
-use crate::commands::{about, ping, pipe, up};
+use crate::commands::{about, find, pair, ping, pipe, up};
 use crate::output::Output;
 
 /// The command line was wrong, as by convention.
@@ -40,6 +41,11 @@ fn main() -> ExitCode {
     log(cli.global.verbose);
     let output = Output::new(cli.global.json);
     let output = if matches!(cli.command, Command::Pipe(_)) { output.on_stderr() } else { output };
+    if let Command::Join(join) = &cli.command
+        && let Err(error) = join.code()
+    {
+        return usage(&error);
+    }
     match run(&cli, start, output) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -64,7 +70,19 @@ fn run(cli: &Cli, start: Instant, output: Output) -> Result<bool> {
             Command::Pipe(args) => Box::pin(pipe::run(global, args, output)).await.map(|()| true),
             Command::Status(args) => about::status(global, args, output).await.map(|()| true),
             Command::Id => about::id(global, output).map(|()| true),
+            Command::Invite(args) if args.words => {
+                pair::invite(global, &args.node, output).await.map(|()| true)
+            }
             Command::Invite(args) => about::invite(global, args, output).await.map(|()| true),
+            Command::Join(args) => {
+                let code = args.code()?;
+                pair::join(global, &args.node, &code, args.timeout, output).await.map(|()| true)
+            }
+            Command::Put(args) => find::put(global, args, output).await,
+            Command::Get(args) => find::get(global, args, output).await.map(|()| true),
+            Command::Announce(args) => find::announce(global, args, output).await.map(|()| true),
+            Command::Lookup(args) => find::lookup(global, args, output).await,
+            Command::Resolve(args) => find::resolve(global, args, output).await.map(|()| true),
             Command::Completions { shell } => about::completions(*shell, output).map(|()| true),
             Command::Man { dir } => about::man(dir.as_deref(), output).map(|()| true),
         }

@@ -3,7 +3,9 @@
 //! Invariant: no character that a terminal obeys leaves here, whoever wrote it. Peers choose texts
 //! that reach this program (reasons, names), and a terminal takes orders from its output. Controls
 //! (C0 but for the line feed, DEL, C1) and the marks that turn the direction of text (Unicode TR 36
-//! §3) are written as escapes, in JSON too, where they can only stand inside of strings.
+//! §3) are written as escapes, in JSON too, where they can only stand inside of strings. The one
+//! exception is data that the user asked for as it is ([`Output::bytes`]), and that never goes to a
+//! terminal.
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
@@ -40,7 +42,7 @@ impl Output {
     /// If the reader is gone.
     pub(crate) fn item<T: Serialize + Display>(self, item: &T) -> io::Result<()> {
         let text = if self.is_json { json_line(item) } else { text_line(item) };
-        self.write(&text)
+        self.write(text.as_bytes())
     }
 
     /// Writes for people what has no object, a hint; on standard error, and not with `--json`.
@@ -55,12 +57,21 @@ impl Output {
     pub(crate) fn error(self, error: &anyhow::Error) {
         let text = format!("{error:#}");
         if self.is_json {
-            drop(self.write(&json_line(&serde_json::json!({ "error": text }))));
+            drop(self.write(json_line(&serde_json::json!({ "error": text })).as_bytes()));
         }
         if !(self.is_json && self.to_stderr) {
             let line = text_line(&format!("error: {text}"));
             drop(io::stderr().write_all(line.as_bytes()));
         }
+    }
+
+    /// Writes bytes as they are, whoever wrote them. Not to a terminal.
+    ///
+    /// # Errors
+    ///
+    /// If the reader is gone.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes)
     }
 
     /// Writes text that is ours alone: pictures, scripts, manual pages.
@@ -69,15 +80,15 @@ impl Output {
     ///
     /// If the reader is gone.
     pub(crate) fn raw(self, text: &str) -> io::Result<()> {
-        self.write(text)
+        self.write(text.as_bytes())
     }
 
-    fn write(self, text: &str) -> io::Result<()> {
+    fn write(self, bytes: &[u8]) -> io::Result<()> {
         if self.to_stderr {
-            return io::stderr().write_all(text.as_bytes());
+            return io::stderr().write_all(bytes);
         }
         let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
+        stdout.write_all(bytes)?;
         stdout.flush()
     }
 }

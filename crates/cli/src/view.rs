@@ -214,6 +214,16 @@ pub(crate) fn texts<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> Vec<String
     ids.into_iter().map(ToString::to_string).collect()
 }
 
+/// Items with commas, or a dash.
+fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
+    if items.is_empty() {
+        return "-".to_owned();
+    }
+    items.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+pub(crate) use self::find::{Announced, FoundPeer, Kept, PairEvent, Resolved, ValueView};
 pub(crate) use self::status::Status;
 
+mod find;
 mod status;

@@ -93,12 +93,22 @@ fn unshared() -> Result<Command> {
     Ok(command)
 }
 
+/// The programs that the lab starts, and the Debian packages that bring them.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("nft", "nftables"),
+    ("bridge", "iproute2"),
+    ("setpriv", "util-linux"),
+    ("conntrack", "conntrack"),
+    ("faketime", "faketime"),
+];
+
 fn check_programs() -> Result<()> {
-    let lacking: Vec<_> = [("nft", "nftables"), ("bridge", "iproute2"), ("setpriv", "util-linux")]
+    let mut lacking: Vec<_> = PROGRAMS
         .into_iter()
         .filter(|(program, _)| !is_installed(program))
         .map(|(_, package)| package)
         .collect();
+    lacking.dedup();
     if !lacking.is_empty() {
         bail!("the lab needs programs: apt-get install {}", lacking.join(" "));
     }
@@ -109,6 +119,30 @@ fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|dir| dir.join(program).is_file())
         || Path::new("/usr/sbin").join(program).is_file()
+}
+
+/// What must stand before a program so that its calendar is wrong by `offset` (`+1d`), while its
+/// monotonic clock and the dates of its files stay right.
+///
+/// # Errors
+///
+/// If libfaketime is not where distributions have it.
+pub fn wrong_clock(offset: &str) -> Result<Vec<String>> {
+    // The wrapper `faketime` would be the program's parent, and outlive its death by signal.
+    let lib = Path::new("/usr/lib");
+    let mut dirs = vec![lib.join("faketime"), Path::new("/usr/lib64").join("faketime")];
+    let architectures = lib.read_dir().into_iter().flatten().flatten();
+    dirs.extend(architectures.map(|entry| entry.path().join("faketime")));
+    let mut libraries = dirs.iter().map(|dir| dir.join("libfaketimeMT.so.1"));
+    let library = libraries.find(|path| path.is_file());
+    let library = library.context("no libfaketimeMT.so.1: apt-get install faketime")?;
+    Ok(vec![
+        "env".to_owned(),
+        format!("LD_PRELOAD={}", library.display()),
+        format!("FAKETIME={offset}"),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        "NO_FAKE_STAT=1".to_owned(),
+    ])
 }
 
 /// A directory for one run: temporary, or kept below `BARAN_LAB_KEEP`.

@@ -9,10 +9,11 @@
 //!   [`nft`] cuts paths and loses packets, a TUN detour holds them;
 //!   [`probe`] checks all that with plain UDP.
 //! - [`process`] runs programs on hosts; [`node`] knows baran's commands.
-//! - [`matrix`] and [`failover`] are the experiments; [`table`] their results.
+//! - [`matrix`], [`failover`] and [`find`] are the experiments; [`table`] their results.
 //! - [`harness`] makes a test fail, never skip, where the lab cannot run.
 
 pub mod failover;
+pub mod find;
 pub mod harness;
 mod lag;
 pub mod matrix;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use baran_lab::failover::Death;
+use baran_lab::find::{self, Report, Scene};
 use baran_lab::harness;
 use baran_lab::matrix::{self, Case, Outcome};
 use baran_lab::table::{Table, ms, quantile};
@@ -48,6 +49,13 @@ enum Experiment {
         #[arg(long)]
         only: Option<String>,
     },
+    /// The introducer dies, everybody restarts at once, there is no internet: who is found?
+    Find {
+        /// Play only scenes whose name contains this text: warm, reborn, lan, lonely, clocks,
+        /// records.
+        #[arg(long)]
+        only: Option<String>,
+    },
 }
 
 #[derive(Args)]
@@ -76,6 +84,7 @@ fn main() -> Result<()> {
             Experiment::Failover { runs, only } => {
                 run_failover(*runs, only.as_deref(), &cli.output).await?
             }
+            Experiment::Find { only } => run_find(only.as_deref(), &cli.output).await?,
         };
         if all_well { Ok(()) } else { bail!("not every outcome is the expected one") }
     })
@@ -129,6 +138,21 @@ async fn run_failover(runs: u32, only: Option<&str>, output: &Output) -> Result<
     }
     finish(&table, output)?;
     Ok(failures == 0)
+}
+
+async fn run_find(only: Option<&str>, output: &Output) -> Result<bool> {
+    let mut reports: Vec<(Scene, Result<Report>)> = Vec::new();
+    for scene in Scene::ALL.into_iter().filter(|scene| is_wanted(scene.name(), only)) {
+        let report = scene.run().await;
+        let line = match &report {
+            Ok(report) => report.json(scene),
+            Err(error) => json!({ "scene": scene.name(), "error": format!("{error:#}") }),
+        };
+        progress(&line, scene.name(), output)?;
+        reports.push((scene, report));
+    }
+    finish(&find::table(&reports), output)?;
+    Ok(reports.iter().all(|(_, report)| report.as_ref().is_ok_and(Report::is_well)))
 }
 
 /// Reports one run: as JSON, or as text where a person watches.

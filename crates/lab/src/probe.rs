@@ -5,7 +5,7 @@
 //! whose packets come in?) and punch the plain way of RFC 5128 §3.3: each side
 //! sends to the endpoint that a third host saw, and answers where it hears from.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -35,9 +35,27 @@ impl Probe {
     ///
     /// If the port is taken or the namespace is gone.
     pub async fn bind(host: &Host, port: u16) -> Result<Self> {
-        let local = SocketAddr::new(unspecified(host.address()), port);
+        Self::bind_at(host, SocketAddr::new(unspecified(host.address()), port)).await
+    }
+
+    /// Binds `local` on `host`; with an address, multicast leaves by its interface.
+    ///
+    /// # Errors
+    ///
+    /// As [`Probe::bind`].
+    pub async fn bind_at(host: &Host, local: SocketAddr) -> Result<Self> {
         let bound = host.device().spawn(move |_| async move { UdpSocket::bind(local).await })?;
         Ok(Self { socket: bound.await?.with_context(|| format!("bind {local}"))? })
+    }
+
+    /// Asks for what is sent to `group` on the interface of `host`.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn join(&self, host: &Host, group: Ipv4Addr) -> Result<()> {
+        let IpAddr::V4(interface) = host.address() else { bail!("{group} needs IPv4") };
+        self.socket.join_multicast_v4(group, interface).with_context(|| format!("join {group}"))
     }
 
     /// Sends one datagram.

@@ -74,6 +74,12 @@ impl Process {
         &self.name
     }
 
+    /// The file that holds its standard error.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.stderr
+    }
+
     /// Takes the program's standard input; dropping it is the end of file.
     ///
     /// # Errors

@@ -48,6 +48,21 @@ ip -o link show type bridge | while read -r _ bridge rest; do
     ip link set dev ${bridge%:} address $(echo $rest | sed 's|.*link/ether \([^ ]*\).*|\1|')
 done";
 
+/// Deletes all flows, and fails if one of a datagram is there afterwards.
+const FORGET_FLOWS: &str = "conntrack -F 2>&1; ! conntrack -L -p udp 2>/dev/null | grep .";
+
+/// Leaves of a router its bridge alone, without an address. Snooping would need a querier, which is
+/// a router's work; without it a switch floods multicast.
+const ONLY_A_SWITCH: &str = r"
+ip link set dev ix down
+for bridge in $(ip -o link show type bridge | sed 's/^[0-9]*: \([^:]*\):.*/\1/'); do
+    ip address flush dev $bridge
+    ip link set dev $bridge type bridge mcast_snooping 0
+done";
+
+/// Takes a host's routes to what is not on its link.
+const NO_ROUTES: &str = "ip -4 route flush default; ip -6 route flush default";
+
 /// A small internet.
 #[derive(Clone)]
 pub struct World {
@@ -166,6 +181,26 @@ impl World {
         Ok([first, second])
     }
 
+    /// Adds hosts on one switch that leads nowhere: there is no router, no route but to the link
+    /// itself, and nobody who gives out addresses or answers names.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses a link or an address.
+    pub async fn switch(&self, names: &[&str]) -> Result<Vec<Host>> {
+        let router = self.lab.add_router("switch").nat(Nat::Moderate).build().await?;
+        let edge = Edge { router, outer: None, rules: None };
+        let mut hosts = Vec::new();
+        for name in names {
+            hosts.push(self.device(name, vec![edge.clone()]).await?);
+        }
+        nft::run_child(edge.router.spawn_command(nft::shell(ONLY_A_SWITCH))?, "").await?;
+        for host in &hosts {
+            nft::run_child(host.device.spawn_command(nft::shell(NO_ROUTES))?, "").await?;
+        }
+        Ok(hosts)
+    }
+
     /// Adds a host that has IPv6 only, with a public address; `guarded` puts a
     /// stateful filter (answers only) before it, as home routers do.
     ///
@@ -183,7 +218,7 @@ impl World {
         if guarded {
             nft::load(&router, &stateful_v6("ix")).await?;
         }
-        self.device(name, vec![Edge { router, outer: None }]).await
+        self.device(name, vec![Edge { router, outer: None, rules: None }]).await
     }
 
     async fn device(&self, name: &str, edges: Vec<Edge>) -> Result<Host> {
@@ -208,6 +243,8 @@ impl World {
 struct Edge {
     router: Router,
     outer: Option<IpAddr>,
+    /// The rules of its NAT.
+    rules: Option<String>,
 }
 
 impl Edge {
@@ -219,12 +256,13 @@ impl Edge {
                             [ ! -e $f ] || echo 0 > $f; done";
         nft::run_child(router.spawn_command(nft::shell(plain_bridge))?, "").await?;
         if kind == NatKind::Open {
-            return Ok(Self { router, outer: None });
+            return Ok(Self { router, outer: None, rules: None });
         }
         let outer = router.uplink_ip().context("a NAT needs an IPv4 address outside")?;
         let wan = if router.iface("ix").is_some() { "ix" } else { "wan" };
-        nft::load(&router, &NatRules { kind, hairpin, wan, outer }.script()).await?;
-        Ok(Self { router, outer: Some(outer.into()) })
+        let rules = NatRules { kind, hairpin, wan, outer }.script();
+        nft::load(&router, &rules).await?;
+        Ok(Self { router, outer: Some(outer.into()), rules: Some(rules) })
     }
 }
 
@@ -305,6 +343,23 @@ impl Host {
     /// If the kernel has no TUN devices, or the host's router was told before.
     pub async fn lag(&self, one_way: Duration) -> Result<()> {
         lag::hold(&self.edges[0].router, one_way).await
+    }
+
+    /// Makes every NAT of this host forget all mappings and flows, as if it had been switched off
+    /// and on again. Do it while nothing runs on the host.
+    ///
+    /// # Errors
+    ///
+    /// If nftables or conntrack refuse, or something is left.
+    pub async fn forget_mappings(&self) -> Result<()> {
+        for edge in &self.edges {
+            if let Some(rules) = &edge.rules {
+                // Loading replaces the sets, conntrack holds the flows.
+                nft::load(&edge.router, rules).await?;
+                nft::run_child(edge.router.spawn_command(nft::shell(FORGET_FLOWS))?, "").await?;
+            }
+        }
+        Ok(())
     }
 
     fn outermost(&self) -> &Router {

@@ -1,8 +1,9 @@
 //! The lab's NATs are what their names say, shown with plain UDP.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use baran_lab::harness;
 use baran_lab::nat::NatKind;
 use baran_lab::probe::{Probe, QUIET, punch, reflect};
@@ -212,6 +213,48 @@ fn lag_delays_without_changing_the_nat() -> Result<()> {
             ensure!(took >= lag && took < lag * 3, "{kind}: a round trip took {took:?}");
             ensure!((again == seen) == kind.is_endpoint_independent(), "{kind}: {seen}, {again}");
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_nat_forgets_its_mappings_when_told() -> Result<()> {
+    harness::test(async {
+        let world = World::new().await?;
+        let m = world.host("m", NatKind::Open).await?;
+        let reflector = reflect(&m, 1001).await?;
+        let far = Probe::bind(&m, 1002).await?;
+        let kinds = NatKind::ALL.into_iter().filter(|kind| kind.is_endpoint_independent());
+        for (n, kind) in kinds.filter(|kind| *kind != NatKind::Open).enumerate() {
+            let host = world.host(&format!("h{n}"), kind).await?;
+            let probe = Probe::bind(&host, 4000).await?;
+            let seen = probe.seen_by(reflector).await?;
+            probe.send(m.socket(1002), b"out").await?;
+            ensure!(probe.hears(&far, seen).await?, "{kind}: no mapping");
+            host.forget_mappings().await?;
+            ensure!(!probe.hears(&far, seen).await?, "{kind}: the mapping is still there");
+            ensure!(probe.seen_by(reflector).await? == seen, "{kind}: another port than before");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_switch_carries_multicast_and_leads_nowhere() -> Result<()> {
+    harness::test(async {
+        let world = World::new().await?;
+        let far = world.host("m", NatKind::Open).await?;
+        let [a, b, c] = &world.switch(&["a", "b", "c"]).await?[..] else { bail!("three hosts") };
+        let group = Ipv4Addr::new(224, 0, 0, 251);
+        let (at_b, at_c) = (Probe::bind(b, 5353).await?, Probe::bind(c, 5353).await?);
+        at_b.join(b, group)?;
+        at_c.join(c, group)?;
+        let from_a = Probe::bind_at(a, a.socket(5353)).await?;
+        for probe in [&at_b, &at_c] {
+            ensure!(probe.hears(&from_a, (group, 5353).into()).await?, "multicast does not pass");
+        }
+        ensure!(at_b.hears(&from_a, b.socket(5353)).await?, "unicast does not pass");
+        ensure!(from_a.send(far.socket(1), b"x").await.is_err(), "there is a way out");
         Ok(())
     })
 }

@@ -13,3 +13,4 @@ pub mod link;
 pub mod mux;
 pub mod quic;
 pub mod socket;
+mod stir;

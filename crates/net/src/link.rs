@@ -1,12 +1,14 @@
 //! A link: one authenticated QUIC connection, its control stream, sessions and paths.
 //!
 //! Its tasks end with the connection: one reads the control stream, one writes it, one watches
-//! paths, streams and datagrams, one drains streams. What the node must know goes to one bounded
-//! channel; the link waits when that is full, and so, in turn, does the peer.
+//! paths and [keeps them alive](baran_proto::path::keepalive), one takes streams and datagrams, one
+//! drains streams. What the node must know goes to one bounded channel; the link waits when that is
+//! full, and so, in turn, does the peer.
+
+mod paths;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use baran_proto::node::{LinkId, RemoteAddr};
 use baran_proto::path::{PathId, Sample, Selected};
 use baran_proto::wire::mux::{HEAD_LEN_MAX, head_len, parse_head};
 use baran_proto::wire::{DecodeError, LENGTH_LEN, MESSAGE_LEN_MAX, Message, NodeMessage};
-use noq::{PathEvent, PathStatus};
+use noq::PathStatus;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
@@ -42,6 +44,8 @@ pub mod link_code {
     pub const VIOLATION: u32 = 2;
     /// Nobody wants the connection (any more).
     pub const UNWANTED: u32 = 3;
+    /// Nothing was heard of the peer.
+    pub const SILENT: u32 = 4;
 }
 
 /// What a link tells the node.
@@ -57,6 +61,9 @@ pub enum LinkEvent {
     Observed(SocketAddr),
     /// The peer named more of its addresses.
     PeerCandidates,
+    /// Something was written or arrived after [`Link::be_quiet`], or a keep-alive was not answered.
+    /// Once for each quiet time.
+    Active,
     /// The connection is gone.
     Down(String),
 }
@@ -212,9 +219,19 @@ impl Link {
         }
     }
 
-    /// The counters of the given paths.
+    /// The counters of the given paths, for the path manager.
     #[must_use]
     pub fn sample(&self, paths: &[PathId]) -> Vec<Sample> {
+        self.mux.stir.sampled();
+        self.counters(paths)
+    }
+
+    /// Nobody asks for samples until [`LinkEvent::Active`] is reported.
+    pub fn be_quiet(&self) {
+        self.mux.stir.be_quiet();
+    }
+
+    fn counters(&self, paths: &[PathId]) -> Vec<Sample> {
         paths
             .iter()
             .filter_map(|path| {
@@ -322,6 +339,7 @@ impl Link {
                 bytes = self.mux.outbox.take() => bytes,
                 _ = leaving.wait_for(|leaving| *leaving) => break,
             };
+            self.mux.stir.touch();
             let written = tokio::select! {
                 written = send.write_all(&bytes) => written,
                 () = self.mux.outbox.overrun() => {
@@ -361,6 +379,7 @@ impl Link {
             if length > MESSAGE_LEN_MAX {
                 return "a control message is too long".into();
             }
+            self.mux.stir.touch();
             body.resize(length, 0);
             if let Err(error) = recv.read_exact(&mut body).await {
                 return error.to_string();
@@ -381,65 +400,6 @@ impl Link {
         "more messages than can be counted".into()
     }
 
-    /// Turns what happens to paths into events.
-    async fn run_watch(
-        &self,
-        mut paths: noq::PathEvents,
-        mut updates: noq::NatTraversalUpdates,
-        events: &LinkEvents,
-    ) -> String {
-        let mut observed = None;
-        if !self.is_relayed(noq::PathId::ZERO) {
-            observed = self.mux.conn.observed_external_addr().get();
-        }
-        let mut pending = observed.map(LinkEvent::Observed);
-        loop {
-            if let Some(event) = pending.take()
-                && events.send((self.id, event)).await.is_err()
-            {
-                return "the node is gone".into();
-            }
-            tokio::select! {
-                event = next(&mut paths) => match event {
-                    Some(Ok(event)) => pending = self.path_event(event),
-                    Some(Err(lagged)) => debug!(%lagged, "path events lost"),
-                    None => std::future::pending().await,
-                },
-                update = next(&mut updates) => match update {
-                    Some(_) => pending = Some(LinkEvent::PeerCandidates),
-                    None => std::future::pending().await,
-                },
-            }
-        }
-    }
-
-    fn is_relayed(&self, path: noq::PathId) -> bool {
-        !matches!(self.remote_of(path), Some(RemoteAddr::Direct(_)))
-    }
-
-    fn path_event(&self, event: PathEvent) -> Option<LinkEvent> {
-        match event {
-            PathEvent::Established { id, .. } => {
-                Some(LinkEvent::PathOpened(number(id), self.remote_of(id)?))
-            }
-            PathEvent::Abandoned { id, reason, .. } => {
-                debug!(peer = %self.peer().short(), ?id, ?reason, "path gone");
-                Some(LinkEvent::PathClosed(number(id)))
-            }
-            PathEvent::Discarded { id, .. } => {
-                if let Some(mapped) = lock(&self.mapped).remove(&number(id)) {
-                    self.control.remove_relayed(mapped);
-                }
-                None
-            }
-            // Over a relayed path the peer sees an address that exists only inside it.
-            PathEvent::ObservedAddr { id, addr, .. } if !self.is_relayed(id) => {
-                Some(LinkEvent::Observed(addr))
-            }
-            _ => None,
-        }
-    }
-
     /// Hands streams and datagrams of the peer to their sessions, until the connection is gone and
     /// nothing is left of it.
     async fn run_streams(&self) {
@@ -448,7 +408,10 @@ impl Link {
         loop {
             tokio::select! {
                 streams = conn.accept_bi() => match streams {
-                    Ok(streams) => read_head(&mut heads, streams),
+                    Ok(streams) => {
+                        self.mux.stir.touch();
+                        read_head(&mut heads, streams);
+                    }
                     Err(_) => break,
                 },
                 Some(head) = heads.join_next() => self.handle_head(head),
@@ -495,10 +458,6 @@ fn read_head(heads: &mut Heads, (send, mut recv): (noq::SendStream, noq::RecvStr
         let session = tokio::time::timeout(HEADER_MAX, number).await.ok().flatten()?;
         Some((session, send, recv))
     });
-}
-
-async fn next<S: tokio_stream::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
 }
 
 /// The number of a QUIC path. `noq` 1.4.0 shows it only as text.

@@ -25,6 +25,9 @@ use core::fmt;
 /// First byte of a relayed frame.
 pub const KIND: u8 = 0x20;
 
+/// The only byte of a datagram that opens a way through the sender's NAT; nobody answers it.
+pub const KNOCK: u8 = 0x21;
+
 /// Bytes of a relayed frame before the inner packet: kind and channel.
 pub const HEADER_LEN: usize = 5;
 

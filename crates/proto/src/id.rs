@@ -13,7 +13,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use data_encoding::BASE32_NOPAD;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use thiserror::Error;
 
 /// Length of an identity in bytes (RFC 8032 §5.1.5).
@@ -21,6 +21,9 @@ pub const ID_LEN: usize = 32;
 
 /// Length of an identity's text: 256 bits, five to a character, rounded up.
 pub const ID_TEXT_LEN: usize = 52;
+
+/// Length of a signature in bytes (RFC 8032 §5.1.6).
+pub const SIGNATURE_LEN: usize = 64;
 
 /// Characters of an identity that logs and screens show: 40 bits, enough to tell peers apart and
 /// too few to reach one.
@@ -47,6 +50,16 @@ impl NodeId {
     #[must_use]
     pub fn short(&self) -> String {
         self.text().as_str()[..SHORT_LEN].to_owned()
+    }
+
+    /// Whether this node signed a message. Strict: points of small order, which sign anything, and
+    /// second spellings of a signature are refused (Chalkias and others, *Taming the many
+    /// `EdDSAs`*, 2020, §5), so all nodes agree on what is signed.
+    #[must_use]
+    pub fn verify(&self, message: &[u8], signature: &[u8; SIGNATURE_LEN]) -> bool {
+        VerifyingKey::from_bytes(&self.0)
+            .and_then(|key| key.verify_strict(message, &Signature::from_bytes(signature)))
+            .is_ok()
     }
 
     fn text(&self) -> Text {
@@ -155,6 +168,13 @@ impl SecretKey {
     pub fn id(&self) -> NodeId {
         NodeId(self.0.verifying_key().to_bytes())
     }
+
+    /// Signs a message (RFC 8032 §5.1.6). What is signed must say what it is for: a message of one
+    /// protocol must never be one of another.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_LEN] {
+        self.0.sign(message).to_bytes()
+    }
 }
 
 impl fmt::Debug for SecretKey {
@@ -200,6 +220,30 @@ mod tests {
         assert_eq!(TEXT.parse(), Ok(id));
         assert_eq!(TEXT.to_uppercase().parse(), Ok(id));
         assert_eq!(secret.to_bytes(), bytes(SEED));
+    }
+
+    #[test]
+    fn the_rfc_8032_key_signs_as_the_rfc_says() {
+        let signature = "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb88215\
+                         90a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b";
+        let secret = SecretKey::from_bytes(bytes(SEED));
+        let made = secret.sign(b"");
+        assert_eq!(data_encoding::HEXLOWER.encode(&made), signature);
+        assert!(secret.id().verify(b"", &made));
+        assert!(!secret.id().verify(b"x", &made));
+        assert!(!SecretKey::from_bytes([1; 32]).id().verify(b"", &made));
+    }
+
+    /// The neutral point verifies R = sB for every message if its order is not looked at.
+    #[test]
+    fn a_point_of_small_order_signs_nothing() {
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        let mut signature = [0; SIGNATURE_LEN];
+        signature[0] = 1;
+        assert!(!NodeId::from_bytes(neutral).verify(b"anything", &signature));
+        // Nor does what is no point at all.
+        assert!(!NodeId::from_bytes([2; 32]).verify(b"anything", &signature));
     }
 
     #[test]

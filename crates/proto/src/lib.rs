@@ -9,6 +9,7 @@
 //! Invariants: the same inputs at the same times give the same outputs; every queue, table and
 //! message is bounded; a peer's misbehaviour is data, never a panic.
 
+pub mod bootstrap;
 pub mod bucket;
 pub mod candidate;
 pub mod credit;
@@ -16,10 +17,15 @@ pub mod egress;
 pub mod forward;
 pub mod frame;
 pub mod id;
+pub mod index;
 pub mod invite;
+pub mod key;
 pub mod machine;
 pub mod node;
+pub mod pair;
 pub mod path;
+pub mod peers;
+pub mod record;
 pub mod stun;
 pub mod time;
 pub mod timer;

@@ -58,6 +58,43 @@ impl Sub for Instant {
     }
 }
 
+/// A moment of the calendar: seconds since 1970 (POSIX). What the machine's clock says may be
+/// wrong, so it is used only for what other machines must understand: the expiry of records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixTime(u64);
+
+impl UnixTime {
+    /// The moment so many seconds after 1970.
+    #[must_use]
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(secs)
+    }
+
+    /// Seconds since 1970.
+    #[must_use]
+    pub const fn as_secs(self) -> u64 {
+        self.0
+    }
+}
+
+impl Add<Duration> for UnixTime {
+    type Output = Self;
+
+    /// Moves later by the whole seconds of `rhs`; stops at the last representable moment.
+    fn add(self, rhs: Duration) -> Self {
+        Self(self.0.saturating_add(rhs.as_secs()))
+    }
+}
+
+impl Sub for UnixTime {
+    type Output = Duration;
+
+    /// The time from `rhs` to `self`; zero if `rhs` is the later one.
+    fn sub(self, rhs: Self) -> Duration {
+        Duration::from_secs(self.0.saturating_sub(rhs.0))
+    }
+}
+
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:06}s", self.0 / 1_000_000, self.0 % 1_000_000)

@@ -36,6 +36,13 @@ impl<K: Ord + Copy> Timers<K> {
         }
     }
 
+    /// Makes the timer `key` fire at `at` at the latest.
+    pub fn set_no_later(&mut self, key: K, at: Instant) {
+        if self.by_key.get(&key).is_none_or(|set| *set > at) {
+            self.set(key, at);
+        }
+    }
+
     /// Stops the timer `key` if it runs.
     pub fn stop(&mut self, key: K) {
         if let Some(at) = self.by_key.remove(&key) {

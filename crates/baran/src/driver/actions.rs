@@ -10,7 +10,7 @@ use baran_proto::time::Instant;
 use tracing::{debug, trace};
 
 use super::{Command, Driver};
-use crate::{Event, PathInfo, PeerStatus, RelayStatus, Status};
+use crate::{Event, JoinedBy, PathInfo, PeerStatus, RelayStatus, Status};
 
 impl Driver {
     /// Carries out what the machine wants.
@@ -47,12 +47,15 @@ impl Driver {
                 Output::Retire(link) => {
                     self.retired.insert(link, 0);
                 }
+                Output::CloseIfIdle(link) => self.close_if_idle(link),
+                Output::Knock(addr) => self.endpoint.control().knock(addr),
+                Output::Disk { token, action } => self.write(token, action),
                 Output::InboundRelay(relay, allowed) => {
                     self.endpoint.control().set_inbound_relay(relay, allowed);
                 }
                 Output::Forward(action) => self.forward_action(&action),
                 Output::Gate(action) => self.gate_action(action),
-                Output::Event(event) => self.report(&event),
+                Output::Event(event) => self.report(event),
             }
         }
     }
@@ -72,6 +75,7 @@ impl Driver {
             path::Output::AddCandidate(addr) => link.add_candidate(addr),
             path::Output::RemoveCandidate(addr) => link.remove_candidate(addr),
             path::Output::StartRound => link.start_round(),
+            path::Output::Quiet => link.be_quiet(),
             path::Output::WantRelay { .. } | path::Output::Selected(_) => {}
         }
     }
@@ -115,8 +119,19 @@ impl Driver {
         }
     }
 
-    fn report(&mut self, event: &node::Event) {
-        let event = match *event {
+    fn report(&mut self, event: node::Event) {
+        let event = match event {
+            node::Event::Index(event) => return self.answer(event),
+            node::Event::NotReached(peer) => return self.disk.peer_failed(peer),
+            node::Event::Joined { how, peers } => {
+                let by = JoinedBy::from(how);
+                self.joined_by = Some(by);
+                Event::Joined { by, peers }
+            }
+            node::Event::Alone => {
+                self.joined_by = None;
+                Event::Alone
+            }
             node::Event::PeerUp { peer, .. } => Event::PeerUp(peer),
             node::Event::PeerDown(peer) => Event::PeerDown(peer),
             node::Event::Path { link, peer, selected } => {
@@ -156,6 +171,7 @@ impl Driver {
                 bytes_today: forwarded.day_bytes,
             },
             homes: self.node.our_homes().into_iter().map(|home| home.id).collect(),
+            index: self.index_status(),
             peers,
             uptime: self.now() - Instant::ZERO,
         }

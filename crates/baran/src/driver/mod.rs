@@ -6,6 +6,7 @@
 //! interfaces, channels that ran out, links that are no longer wanted).
 
 mod actions;
+mod index;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +25,10 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tracing::debug;
 
-use crate::{Event, NodeId, PeerAddr, RelayLimits, Status};
+use self::index::{Lan, Queries, found};
+use crate::find::Question;
+use crate::persist::Disk;
+use crate::{Event, JoinedBy, NodeId, PeerAddr, RelayLimits, Status};
 
 /// Pause between ticks.
 const TICK: Duration = Duration::from_millis(500);
@@ -50,6 +54,20 @@ pub(crate) enum Command {
     },
     /// The node at this moment.
     Status(oneshot::Sender<Status>),
+    /// A question to the index. Withdrawn when the receiver is dropped.
+    Ask {
+        /// What.
+        question: Question,
+        /// For the answers.
+        answers: mpsc::Sender<baran_proto::index::Event>,
+    },
+    /// Something is on disk, or cannot be (from a task of the driver's own).
+    DiskDone {
+        /// As the machine named it.
+        token: u64,
+        /// Whether it is.
+        is_kept: bool,
+    },
     /// The end.
     Close(oneshot::Sender<()>),
     /// A relayed path could not be opened (from a task of the driver's own).
@@ -64,14 +82,27 @@ pub(crate) struct Snapshot {
     pub(crate) homes: Vec<Home>,
 }
 
+/// What a driver is made of, besides the machine.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) disk: Disk,
+    pub(crate) limits: RelayLimits,
+    pub(crate) network: String,
+    pub(crate) events: broadcast::Sender<Event>,
+}
+
 /// Drives a node. See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Driver {
     node: Node,
     endpoint: Endpoint,
+    disk: Disk,
     limits: RelayLimits,
     network: String,
     events: broadcast::Sender<Event>,
+    queries: Queries,
+    joined_by: Option<JoinedBy>,
     snapshot: Arc<Mutex<Snapshot>>,
     links: BTreeMap<LinkId, Link>,
     dials: BTreeMap<DialId, AbortHandle>,
@@ -85,18 +116,19 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(
         node: Node,
-        endpoint: Endpoint,
-        limits: RelayLimits,
-        network: String,
-        events: broadcast::Sender<Event>,
+        parts: Parts,
     ) -> Self {
+        let Parts { endpoint, disk, limits, network, events } = parts;
         let (own, own_inputs) = mpsc::channel(64);
         let mut driver = Self {
             node,
             endpoint,
+            disk,
             limits,
             network,
             events,
+            queries: Queries::default(),
+            joined_by: None,
             snapshot: Arc::default(),
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
@@ -123,6 +155,7 @@ impl Driver {
     pub(crate) async fn run(
         mut self,
         peers: Vec<PeerAddr>,
+        mut lan: Option<Lan>,
         mut commands: mpsc::Receiver<Command>,
         mut endpoint_events: mpsc::Receiver<EndpointEvent>,
         mut link_events: mpsc::Receiver<(LinkId, LinkEvent)>,
@@ -144,6 +177,7 @@ impl Driver {
                 Some(command) = self.own_inputs.recv() => self.handle_command(command),
                 Some(event) = endpoint_events.recv() => self.handle_endpoint(event),
                 Some((link, event)) = link_events.recv() => self.handle_link(link, event),
+                Some(peer) = found(&mut lan) => self.input(Input::Lan(peer)),
                 () = tokio::time::sleep(wait.unwrap_or(TICK)), if wait.is_some() => {
                     let now = self.now();
                     self.node.handle_timeout(now);
@@ -154,6 +188,9 @@ impl Driver {
             }
         };
         self.endpoint.close().await;
+        if let Some(saving) = self.disk.save_cache() {
+            drop(saving.await);
+        }
         if let Some(reply) = closing {
             let _ = reply.send(());
         }
@@ -176,6 +213,8 @@ impl Driver {
                     self.input(Input::Want { peer, keep: false });
                 }
             }
+            Command::Ask { question, answers } => self.ask(question, answers),
+            Command::DiskDone { token, is_kept } => self.input(Input::DiskDone { token, is_kept }),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::RelayPathFailed(link) => self.input(Input::RelayPathFailed(link)),
             Command::Close(reply) => drop(reply),
@@ -227,6 +266,7 @@ impl Driver {
             LinkEvent::PathClosed(path) => self.input(Input::PathClosed { link, path }),
             LinkEvent::Observed(addr) => self.input(Input::Observed { link, addr }),
             LinkEvent::PeerCandidates => self.input(Input::PeerCandidates(link)),
+            LinkEvent::Active => self.input(Input::Active(link)),
             LinkEvent::Down(reason) => {
                 if let Some(gone) = self.links.remove(&link) {
                     debug!(peer = %gone.peer().short(), reason, "link down");
@@ -248,7 +288,9 @@ impl Driver {
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_LOOK) {
             self.look_at_interfaces();
+            self.remember_peers();
         }
+        self.withdraw_queries();
         let now = self.now();
         let expired = self.endpoint.control().with_forwarder(|relay| relay.handle_timeout(now));
         if !expired.is_empty() {
@@ -279,9 +321,14 @@ impl Driver {
         let local = self.endpoint.control().local_addrs();
         let ports: Vec<_> = local.iter().map(SocketAddr::port).collect();
         let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+        // Who binds to loopback itself is to be reached there.
+        let is_bound = |ip| local.iter().any(|bound| canonical(*bound).ip() == ip);
         let addrs = interfaces
             .iter()
-            .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
+            .filter(|interface| {
+                let is_loopback = interface.is_loopback() && !is_bound(interface.ip());
+                !is_loopback && !interface.is_link_local()
+            })
             .map(|interface| HostAddr { ip: interface.ip(), prefix: prefix_of(&interface.addr) })
             .filter(|host| local.iter().any(|bound| covers(bound.ip(), host.ip)))
             .collect();

@@ -47,7 +47,8 @@ pub(crate) async fn status(global: &Global, args: &NodeArgs, output: Output) -> 
 /// If no node can be asked.
 pub(crate) async fn invite(global: &Global, args: &InviteArgs, output: Output) -> Result<()> {
     let mut client = Client::open(global, &args.node, output).await?;
-    let is_passing = client.has_own_node() && args.node.bind.iter().all(|bind| bind.port() == 0);
+    // A node that is not told where to listen takes the port that it had last time.
+    let is_passing = client.has_own_node() && args.node.bind.iter().any(|bind| bind.port() == 0);
     let answer = ask(&mut client, Command::Invite).await;
     client.close().await;
     let Message::Invite(mut invite) = answer? else {

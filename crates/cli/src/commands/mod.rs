@@ -1,12 +1,40 @@
 //! What each command does.
 
 pub(crate) mod about;
+pub(crate) mod find;
+pub(crate) mod pair;
 pub(crate) mod ping;
 pub(crate) mod pipe;
 pub(crate) mod up;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::{Global, NodeArgs};
+use crate::daemon::client::Client;
+use crate::daemon::protocol::Message;
+use crate::output::Output;
+
+/// Connects to a node, unless the user is faster to end it.
+///
+/// # Errors
+///
+/// If there is none.
+async fn open(
+    global: &Global,
+    args: &NodeArgs,
+    output: Output,
+    ending: &mut Ending,
+) -> Result<Client> {
+    tokio::select! {
+        client = Client::open(global, args, output) => client,
+        () = ending.wait() => bail!("interrupted"),
+    }
+}
+
+fn unexpected(message: &Message) -> anyhow::Error {
+    anyhow::anyhow!("the node gave an unexpected answer: {message:?}")
+}
 
 /// The signals by which people and service managers end a program.
 #[derive(Debug)]

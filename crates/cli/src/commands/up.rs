@@ -7,7 +7,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use baran::{Event, Node, RelayLimits};
+use baran::{Event, JoinedBy, Node, RelayLimits};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
@@ -40,8 +40,7 @@ pub(crate) async fn run(global: &Global, args: &UpArgs, output: Output) -> Resul
     let node = builder(&dir, &args.node)?.relay(limits(args)).spawn().await?;
     let responder = Responder::new(&node)?;
     let events = node.events();
-    let network = network(&args.node).to_owned();
-    let server = Arc::new(Server { node: node.clone(), network, is_daemon: true });
+    let server = Arc::new(Server::new(node.clone(), network(&args.node), true, &dir));
     let socket = Socket::bind(&dir.socket_path())?;
     let printer = Printer::start(output);
     let told = Teller { node: node.clone(), printer: &printer, is_joined: false };
@@ -83,14 +82,21 @@ impl Teller<'_> {
             addresses: self.node.addresses(),
         });
         // A peer may have come before anybody listened for events.
-        self.note_peers().await?;
+        let status = self.node.status().await.context("the node is closed")?;
+        if !status.peers.is_empty() {
+            self.tell_joined(status.peers.len(), status.index.joined_by);
+        }
         loop {
             match events.recv().await {
+                Ok(Event::Joined { by, peers }) => self.tell_joined(peers, Some(by)),
                 Ok(event) => {
-                    if matches!(event, Event::PeerUp(_) | Event::PeerDown(_)) {
-                        self.note_peers().await?;
+                    if matches!(event, Event::PeerDown(_)) {
+                        let status = self.node.status().await.context("the node is closed")?;
+                        self.is_joined &= !status.peers.is_empty();
                     }
-                    self.printer.tell(UpEvent::new(&event, &self.node));
+                    if let Some(event) = UpEvent::new(&event, &self.node) {
+                        self.printer.tell(event);
+                    }
                 }
                 Err(RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "events came faster than they were written");
@@ -100,14 +106,13 @@ impl Teller<'_> {
         }
     }
 
-    /// Says that the node has joined when its first peer comes, and again after it had none.
-    async fn note_peers(&mut self) -> Result<()> {
-        let peers = self.node.status().await.context("the node is closed")?.peers.len();
-        if peers > 0 && !self.is_joined {
-            self.printer.tell(UpEvent::Joined { peers });
+    /// Says that the node has joined, once until it has no peers again.
+    fn tell_joined(&mut self, peers: usize, by: Option<JoinedBy>) {
+        if !self.is_joined {
+            let by = by.map(JoinedBy::as_str);
+            self.printer.tell(UpEvent::Joined { peers, by });
         }
-        self.is_joined = peers > 0;
-        Ok(())
+        self.is_joined = true;
     }
 }
 
@@ -151,7 +156,9 @@ enum UpEvent {
     /// The node runs.
     Listening { id: String, invite: String, addresses: Vec<SocketAddr> },
     /// It is connected to somebody.
-    Joined { peers: usize },
+    Joined { peers: usize, by: Option<&'static str> },
+    /// Nobody that it knows answers; it goes on trying.
+    Alone,
     /// A peer is connected.
     PeerUp { peer: String },
     /// A peer is not connected any more.
@@ -174,9 +181,12 @@ enum UpEvent {
 }
 
 impl UpEvent {
-    fn new(event: &Event, node: &Node) -> Self {
+    /// `None` for what is said otherwise.
+    fn new(event: &Event, node: &Node) -> Option<Self> {
         let invite = || node.invite().to_invite();
-        match event {
+        Some(match event {
+            Event::Joined { .. } => return None,
+            Event::Alone => Self::Alone,
             Event::PeerUp(peer) => Self::PeerUp { peer: peer.to_string() },
             Event::PeerDown(peer) => Self::PeerDown { peer: peer.to_string() },
             Event::Path { peer, path } => Self::Path {
@@ -194,7 +204,7 @@ impl UpEvent {
                 Self::Serving { peer: peer.to_string(), granted: *granted }
             }
             Event::Unreachable(peer) => Self::Unreachable { peer: peer.to_string() },
-        }
+        })
     }
 }
 
@@ -209,8 +219,17 @@ impl fmt::Display for UpEvent {
                 writeln!(f, "listening on {}", addresses(own))?;
                 write!(f, "invite: {invite}")
             }
-            Self::Joined { peers: 1 } => write!(f, "joined, 1 peer"),
-            Self::Joined { peers } => write!(f, "joined, {peers} peers"),
+            Self::Joined { peers, by } => {
+                let how = match *by {
+                    Some("lan") => ", found on the local network",
+                    Some("cache") => ", known from an earlier run",
+                    Some("incoming") => ", which found us",
+                    _ => "",
+                };
+                let s = if *peers == 1 { "" } else { "s" };
+                write!(f, "joined, {peers} peer{s}{how}")
+            }
+            Self::Alone => write!(f, "nobody that we know answers, trying again"),
             Self::PeerUp { peer } => write!(f, "{} is connected", short(peer)),
             Self::PeerDown { peer } => write!(f, "{} is gone", short(peer)),
             Self::Path { peer, path, rtt_ms } => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use baran::data::{DataDir, DataError, DataLock};
+use baran::pair::PairedPeers;
 use baran::{Node, NodeBuilder, RelayLimits};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -66,13 +67,17 @@ pub(crate) fn data_dir(global: &Global) -> Result<DataDir, DataError> {
     DataDir::open(&path)
 }
 
-/// The settings of a node with the identity of `dir`.
+/// The settings of a node that lives in `dir`. The caller holds its lock.
 ///
 /// # Errors
 ///
-/// If the key cannot be used.
+/// If what lies there cannot be used.
 pub(crate) fn builder(dir: &DataDir, args: &NodeArgs) -> Result<NodeBuilder, DataError> {
-    let mut builder = Node::builder().secret(dir.secret()?).network(network(args));
+    let network = network(args);
+    let mut builder = Node::builder().data(dir.clone()).network(network).lan(!args.no_lan);
+    for paired in PairedPeers::of(dir).of_network(network)? {
+        builder = builder.peer(paired.peer);
+    }
     for bind in &args.bind {
         builder = builder.bind(*bind);
     }
@@ -114,8 +119,8 @@ impl Client {
     }
 
     fn with_daemon(stream: UnixStream, args: &NodeArgs, output: Output) -> Self {
-        if !args.bind.is_empty() || !args.allow_nets.is_empty() {
-            output.hint("the daemon goes on with its own --bind and --allow-net");
+        if !args.bind.is_empty() || !args.allow_nets.is_empty() || args.no_lan {
+            output.hint("the daemon goes on with its own --bind, --allow-net and --no-lan");
         }
         let (reader, writer) = stream.into_split();
         Self {
@@ -131,10 +136,9 @@ impl Client {
     async fn with_own_node(dir: &DataDir, lock: DataLock, args: &NodeArgs) -> Result<Self> {
         // A relay that leaves in a moment helps nobody.
         let relay = RelayLimits { rate_bytes_per_s: 0, bytes_per_day: 0, reservations: 0 };
-        let node = builder(dir, args)?.relay(relay).spawn().await?;
+        let node = builder(dir, args)?.relay(relay).passing().spawn().await?;
         let responder = Responder::new(&node)?;
-        let network = network(args).to_owned();
-        let server = Arc::new(Server { node: node.clone(), network, is_daemon: false });
+        let server = Arc::new(Server::new(node.clone(), network(args), false, dir));
         let (ours, theirs) = tokio::io::duplex(MEMORY_LEN);
         let mut tasks = JoinSet::new();
         tasks.spawn(responder.run());

@@ -1,7 +1,9 @@
 //! A node that works for commands: over the socket of a daemon, or in the command's own process.
 
 pub(crate) mod client;
+mod finder;
 pub(crate) mod frame;
+mod pairer;
 mod pinger;
 mod pipe;
 pub(crate) mod protocol;

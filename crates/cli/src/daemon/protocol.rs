@@ -14,7 +14,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::view::{InviteView, PingLost, PipeEvent, Pong, Status, Summary};
+use crate::view::{
+    Announced, FoundPeer, InviteView, Kept, PairEvent, PingLost, PipeEvent, Pong, Status, Summary,
+    ValueView,
+};
 
 /// Protocol of pings between nodes: whatever is written on a stream comes back, to its end.
 pub(crate) const PING: &str = "baran/ping/1";
@@ -64,6 +67,56 @@ pub(crate) enum Command {
         /// Longest wait for the connection.
         timeout_ms: u64,
     },
+    /// Publish a value.
+    Put {
+        /// Its name.
+        name: String,
+        /// The value in base64.
+        value: String,
+        /// How long after the node's start somebody must be connected; and for the answers.
+        timeout_ms: u64,
+    },
+    /// Read a value.
+    Get {
+        /// Id of who published it.
+        author: String,
+        /// Its name.
+        name: String,
+        /// As above.
+        timeout_ms: u64,
+    },
+    /// Announce a topic as long as the client is there.
+    Announce {
+        /// The topic.
+        topic: String,
+        /// As above.
+        timeout_ms: u64,
+    },
+    /// Find the peers of a topic.
+    Lookup {
+        /// The topic.
+        topic: String,
+        /// Most peers.
+        limit: u32,
+        /// As above.
+        timeout_ms: u64,
+    },
+    /// Find where a peer is.
+    Resolve {
+        /// Its id.
+        id: String,
+        /// As above.
+        timeout_ms: u64,
+    },
+    /// Show a code of words and wait for the peer that has it.
+    InviteWords,
+    /// Pair with whoever shows a code.
+    JoinWords {
+        /// The code.
+        code: String,
+        /// How long to look for who shows it.
+        timeout_ms: u64,
+    },
 }
 
 /// How to ping.
@@ -101,6 +154,20 @@ pub(crate) enum Message {
     Listening(PipeEvent),
     /// A pipe stands; frames follow.
     Open(PipeEvent),
+    /// A value is published; nothing follows.
+    Kept(Kept),
+    /// The value, if there is one; nothing follows.
+    Value(Option<ValueView>),
+    /// A topic is announced.
+    Announced(Announced),
+    /// A peer of a topic.
+    Found(FoundPeer),
+    /// The end of what was looked up; nothing follows.
+    End,
+    /// Where a peer is, if anybody knows; nothing follows.
+    Resolved(Option<InviteView>),
+    /// A code is shown, or has paired a peer, after which nothing follows.
+    Pair(PairEvent),
 }
 
 impl fmt::Display for Command {
@@ -111,6 +178,13 @@ impl fmt::Display for Command {
             Self::Ping(_) => "ping",
             Self::PipeListen { .. } => "pipe listen",
             Self::PipeConnect { .. } => "pipe connect",
+            Self::Put { .. } => "put",
+            Self::Get { .. } => "get",
+            Self::Announce { .. } => "announce",
+            Self::Lookup { .. } => "lookup",
+            Self::Resolve { .. } => "resolve",
+            Self::InviteWords => "invite --words",
+            Self::JoinWords { .. } => "join",
         })
     }
 }
@@ -175,6 +249,13 @@ mod tests {
             Command::Ping(ping),
             Command::PipeListen { from: vec!["y".to_owned()] },
             Command::PipeConnect { to: "z".to_owned(), timeout_ms: 1 },
+            Command::Put { name: "n".to_owned(), value: "dg==".to_owned(), timeout_ms: 1 },
+            Command::Get { author: "a".to_owned(), name: "n".to_owned(), timeout_ms: 1 },
+            Command::Announce { topic: "t".to_owned(), timeout_ms: 1 },
+            Command::Lookup { topic: "t".to_owned(), limit: 7, timeout_ms: 1 },
+            Command::Resolve { id: "i".to_owned(), timeout_ms: 1 },
+            Command::InviteWords,
+            Command::JoinWords { code: "c".to_owned(), timeout_ms: 1 },
         ] {
             let peers = vec!["p".to_owned()];
             let request =

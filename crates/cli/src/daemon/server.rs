@@ -9,19 +9,23 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use baran::data::DataDir;
+use baran::pair::PairedPeers;
 use baran::{ConnectError, Node, PeerAddr};
+use data_encoding::BASE64;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::finder::{self, Limit};
 use super::protocol::{Command, Message, PING, Request, read_line, write_line};
-use super::{pinger, pipe};
+use super::{pairer, pinger, pipe};
 use crate::view::{InviteView, Status};
 
 /// Clients at a time.
@@ -44,6 +48,10 @@ pub(crate) struct Server {
     pub(crate) network: String,
     /// Whether it stays when the command ends.
     pub(crate) is_daemon: bool,
+    /// The peers that it was paired with.
+    pub(crate) paired: PairedPeers,
+    /// Connections to those that were paired since it started.
+    kept: Mutex<JoinSet<()>>,
 }
 
 /// The socket of a daemon. Removed when dropped.
@@ -125,6 +133,18 @@ async fn refuse(writer: &mut (impl AsyncWrite + Unpin), why: &str) {
 }
 
 impl Server {
+    /// Serves `node` of a data directory.
+    pub(crate) fn new(node: Node, network: &str, is_daemon: bool, dir: &DataDir) -> Self {
+        let (network, paired) = (network.to_owned(), PairedPeers::of(dir));
+        Self { node, network, is_daemon, paired, kept: Mutex::default() }
+    }
+
+    /// Stays connected to a peer as long as the node runs.
+    pub(super) fn keep(&self, peer: PeerAddr) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.spawn(keep(self.node.clone(), peer));
+    }
+
     /// Serves one client to the end.
     pub(crate) async fn serve(
         &self,
@@ -155,6 +175,7 @@ impl Server {
         for peer in &request.peers {
             kept.spawn(keep(self.node.clone(), peer.parse()?));
         }
+        let await_home = request.await_home;
         match request.command {
             Command::Status => {
                 let status = self.node.status().await.context("the node is closed")?;
@@ -162,20 +183,60 @@ impl Server {
                 write_line(writer, &Message::Status(Box::new(status))).await
             }
             Command::Invite => {
-                self.settle(request.await_home).await;
+                self.settle(await_home).await;
                 let invite = InviteView::from(&self.node.invite());
                 write_line(writer, &Message::Invite(invite)).await
             }
             Command::Ping(ping) => pinger::run(&self.node, &ping, reader, writer).await,
             Command::PipeListen { from } => {
                 let from = from.iter().map(|id| id.parse()).collect::<Result<Vec<_>, _>>()?;
-                self.settle(request.await_home).await;
+                self.settle(await_home).await;
                 pipe::listen(&self.node, &from, reader, writer).await
             }
             Command::PipeConnect { to, timeout_ms } => {
                 let limit = Duration::from_millis(timeout_ms);
                 pipe::connect(&self.node, to.parse()?, limit, reader, writer).await
             }
+            Command::InviteWords => pairer::invite(self, reader, writer).await,
+            Command::JoinWords { code, timeout_ms } => {
+                pairer::join(self, &code.parse()?, timeout_ms, reader, writer).await
+            }
+            command => self.find(command, reader, writer).await,
+        }
+    }
+
+    /// Handles what is asked of the index.
+    async fn find(
+        &self,
+        command: Command,
+        reader: &mut (impl AsyncBufRead + Send + Unpin),
+        writer: &mut (impl AsyncWrite + Send + Unpin),
+    ) -> Result<()> {
+        let node = &self.node;
+        match command {
+            Command::Put { name, value, timeout_ms } => {
+                let limit = Limit::new(node, timeout_ms).await?;
+                let value = BASE64.decode(value.as_bytes())?;
+                finder::put(node, &name, value, limit, writer).await
+            }
+            Command::Get { author, name, timeout_ms } => {
+                let limit = Limit::new(node, timeout_ms).await?;
+                finder::get(node, author.parse()?, &name, limit, writer).await
+            }
+            Command::Announce { topic, timeout_ms } => {
+                let limit = Limit::new(node, timeout_ms).await?;
+                finder::announce(node, &topic, limit, reader, writer).await
+            }
+            Command::Lookup { topic, limit: count, timeout_ms } => {
+                let limit = Limit::new(node, timeout_ms).await?;
+                let count = usize::try_from(count).unwrap_or(usize::MAX);
+                finder::lookup(node, &topic, count, limit, reader, writer).await
+            }
+            Command::Resolve { id, timeout_ms } => {
+                let limit = Limit::new(node, timeout_ms).await?;
+                finder::resolve(node, id.parse()?, limit, writer).await
+            }
+            other => bail!("{other} is not asked of the index"),
         }
     }
 

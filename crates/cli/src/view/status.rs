@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Path, ms, short, texts};
+use super::{Path, list, ms, short, texts};
 use crate::rate;
 
 /// A node at one moment.
@@ -31,8 +31,34 @@ pub(crate) struct Status {
     pub(crate) homes: Vec<String>,
     /// What it does for others.
     pub(crate) relay: Relay,
+    /// Its part in the index.
+    #[serde(default)]
+    pub(crate) index: Index,
     /// The peers that it is connected to.
     pub(crate) peers: Vec<Peer>,
+}
+
+/// What a node knows of the index and does for it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Index {
+    /// How it found its first peer: `lan`, `cache`, `configured` or `incoming`; null while alone.
+    pub(crate) joined_by: Option<String>,
+    /// Peers in its table.
+    pub(crate) table: usize,
+    /// Warm connections.
+    pub(crate) warm: usize,
+    /// Records that it keeps for others.
+    pub(crate) records: usize,
+    /// Their bytes.
+    pub(crate) record_bytes: u64,
+    /// Nodes of the whole network, estimated.
+    pub(crate) nodes_estimate: Option<f64>,
+    /// Seconds by which the peers' calendars are ahead of this machine's.
+    pub(crate) clock_skew_s: Option<i64>,
+    /// Requests that it made since its start.
+    pub(crate) requests_sent: u64,
+    /// Requests that it answered since its start.
+    pub(crate) requests_served: u64,
 }
 
 /// What a node does for others.
@@ -101,7 +127,24 @@ impl Status {
                 bytes: relay.bytes,
                 bytes_today: relay.bytes_today,
             },
+            index: Index::from(&status.index),
             peers: status.peers.iter().map(Peer::from).collect(),
+        }
+    }
+}
+
+impl From<&baran::IndexStatus> for Index {
+    fn from(index: &baran::IndexStatus) -> Self {
+        Self {
+            joined_by: index.joined_by.map(|by| by.as_str().to_owned()),
+            table: index.table,
+            warm: index.warm,
+            records: index.records,
+            record_bytes: index.record_bytes,
+            nodes_estimate: index.nodes_estimate,
+            clock_skew_s: index.clock_skew_s,
+            requests_sent: index.requests_sent,
+            requests_served: index.requests_served,
         }
     }
 }
@@ -150,6 +193,7 @@ impl fmt::Display for Status {
                 rate::human(relay.rate_bytes_per_s),
             )?;
         }
+        write!(f, "\n{}", self.index)?;
         write!(f, "\npeers      {}", self.peers.len())?;
         for peer in &self.peers {
             write!(f, "\n  {}  {}", peer.id, peer.path)?;
@@ -161,9 +205,62 @@ impl fmt::Display for Status {
     }
 }
 
-fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
-    if items.is_empty() {
-        return "-".to_owned();
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = match self.joined_by.as_deref() {
+            None => "not yet: no peer is connected",
+            Some("lan") => "by the local network",
+            Some("cache") => "by a peer of an earlier run",
+            Some("configured") => "by a peer that the owner named",
+            Some("incoming") => "by a peer that called",
+            Some(other) => other,
+        };
+        writeln!(f, "joined     {joined}")?;
+        let size = self.nodes_estimate.map_or_else(|| "size unknown".to_owned(), about);
+        writeln!(f, "index      {} in the table, {} warm; {size}", self.table, self.warm)?;
+        let bytes = rate::human(self.record_bytes);
+        write!(f, "keeps      {} records for others, {bytes}", self.records)?;
+        match self.clock_skew_s {
+            Some(skew) if skew.unsigned_abs() > SKEW_TOLD_S => {
+                let side = if skew > 0 { "behind" } else { "ahead of" };
+                let skew = skew.unsigned_abs();
+                write!(f, "\nclock      {skew} s {side} its peers': set this machine's clock")
+            }
+            _ => Ok(()),
+        }
     }
-    items.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// A difference of the calendars that people are told of.
+const SKEW_TOLD_S: u64 = 60;
+
+/// A number of nodes, with two digits.
+fn about(nodes: f64) -> String {
+    if nodes < 10.0 {
+        return format!("about {nodes:.0} nodes");
+    }
+    let unit = 10_f64.powf(nodes.log10().floor() - 1.0);
+    format!("about {:.0} nodes", (nodes / unit).round() * unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_shown_with_two_digits() {
+        for (nodes, text) in
+            [(1.0, "1"), (9.4, "9"), (12.0, "12"), (1_234.0, "1200"), (98_765.0, "99000")]
+        {
+            assert_eq!(about(nodes), format!("about {text} nodes"));
+        }
+    }
+
+    #[test]
+    fn a_wrong_clock_is_told_which_way() {
+        let text = |skew| Index { clock_skew_s: Some(skew), ..Index::default() }.to_string();
+        assert!(!text(59).contains("clock"));
+        assert!(text(3_600).contains("3600 s behind its peers'"));
+        assert!(text(-86_400).contains("86400 s ahead of its peers'"));
+    }
 }

@@ -41,6 +41,7 @@ use self::session::SessionShared;
 use crate::budget::Budget;
 use crate::quic::{SEND_WINDOW, SEND_WINDOW_MAX, WINDOW};
 use crate::socket::SocketControl;
+use crate::stir::Stir;
 
 /// Sessions of a link at a time, both sides' together.
 const SESSIONS_MAX: usize = 1024;
@@ -152,9 +153,11 @@ pub(crate) struct Mux {
     pub(crate) peer: NodeId,
     pub(crate) conn: noq::Connection,
     pub(crate) outbox: Outbox,
+    /// Told of all that is written on the link or taken from it.
+    pub(crate) stir: Stir,
     /// The path in use, as the node machine says.
     pub(crate) selected: watch::Sender<Option<Selected>>,
-    side: Side,
+    pub(crate) side: Side,
     clock: SocketControl,
     budget: Budget,
     acceptors: Arc<Acceptors>,
@@ -185,6 +188,7 @@ impl Mux {
             peer,
             conn,
             outbox: Outbox::default(),
+            stir: Stir::default(),
             selected: watch::Sender::new(None),
             side,
             clock,
@@ -201,7 +205,7 @@ impl Mux {
         })
     }
 
-    fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.clock.now()
     }
 
@@ -349,6 +353,7 @@ impl Mux {
 
     /// Hands a datagram to its session; nobody's datagram is dropped.
     pub(crate) fn datagram(&self, id: u32, payload: &[u8]) {
+        self.stir.touch();
         let session = lock(&self.table).sessions.get(&id).cloned();
         if let Some(session) = session {
             session.datagram(self, payload);
@@ -402,6 +407,7 @@ impl Mux {
 
     /// Takes note of bytes that were taken out of QUIC.
     fn note_taken(&self, bytes: u64) {
+        self.stir.touch();
         self.set_window(lock(&self.flow).take(bytes));
     }
 

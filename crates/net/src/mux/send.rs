@@ -102,6 +102,7 @@ impl SendStream {
     pub(super) async fn write_head(&mut self, session: u32) -> Result<(), SessionError> {
         let mut head = BytesMut::with_capacity(HEAD_LEN_MAX);
         put_head(session, &mut head);
+        self.mux.stir.touch();
         self.stream.write_all(&head).await.map_err(write_error)
     }
 
@@ -129,6 +130,7 @@ impl SendStream {
             polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         }
         let written = std::task::ready!(polled).map_err(write_error)?;
+        self.mux.stir.touch();
         lock(&self.shared.credit).send(written as u64);
         Poll::Ready(Ok(written))
     }
@@ -175,6 +177,7 @@ impl SendStream {
     /// If the stream was finished or reset before.
     pub fn finish(&mut self) -> Result<(), SessionError> {
         self.stream.finish().map_err(|_| SessionError::StreamClosed)?;
+        self.mux.stir.touch();
         self.is_finished = true;
         self.session.await_acknowledgement(self.stream.stopped());
         Ok(())
@@ -196,6 +199,7 @@ impl SendStream {
     /// Gives the stream up: what was not yet delivered may be lost.
     pub fn reset(&mut self, code: u32) {
         drop(self.stream.reset(code.into()));
+        self.mux.stir.touch();
         self.is_finished = true;
     }
 }

@@ -220,7 +220,9 @@ impl Session {
         let mut datagram = BytesMut::with_capacity(payload.len() + HEAD_LEN_MAX);
         put_head(self.id, &mut datagram);
         datagram.put_slice(payload);
-        match self.mux.conn.send_datagram(datagram.freeze()) {
+        let sent = self.mux.conn.send_datagram(datagram.freeze());
+        self.mux.stir.touch();
+        match sent {
             Ok(()) => Ok(()),
             Err(noq::SendDatagramError::ConnectionLost(error)) => Err(error.into()),
             Err(_) => Err(SessionError::DatagramTooLong(payload.len())),

@@ -43,13 +43,15 @@ pub(crate) const STREAMS: u32 = 16;
 /// could wait for ever to open another.
 const STREAMS_SLACK: u32 = 2;
 
-/// Time without any packet after which a path, and with the last path the connection, is lost.
-/// The path manager closes a silent path much earlier if there is another.
-const IDLE_MS: u32 = 15_000;
+/// Time without any packet after which a path, and with the last path the connection, is lost:
+/// three times the longest pause between [keep-alives](baran_proto::path::keepalive). Nothing waits
+/// for it unless those fail: they notice within 16 s that a link which carries something is dead,
+/// and the path manager closes a silent path much earlier if there is another. QUIC takes the lesser
+/// of what the two sides say (RFC 9000 §10.1), so none may say less.
+const IDLE_MS: u32 = 3 * 1000 * PAUSE_MAX_S;
 
-/// Pause after which an idle path is kept alive: three losses in a row do not end it, and NATs
-/// keep a UDP mapping for 30 s at the least (RFC 4787 REQ-5 asks for 120).
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// The longest pause between keep-alives in seconds.
+const PAUSE_MAX_S: u32 = 60;
 
 /// The round trip assumed before one is measured. A third of RFC 9002's, so that a lost first
 /// packet costs 300 ms, and probes of hole punching, which `noq` spaces by a tenth of it, follow
@@ -77,9 +79,10 @@ pub fn transport(frames: Frames) -> Arc<TransportConfig> {
         .datagram_receive_buffer_size(Some(64 * 1024))
         .datagram_send_buffer_size(64 * 1024)
         .max_idle_timeout(Some(idle))
+        // Keep-alives are the link's, which sends them by turns and learns from what comes of them.
         .keep_alive_interval(None)
         .default_path_max_idle_timeout(Some(Duration::from_millis(IDLE_MS.into())))
-        .default_path_keep_alive_interval(Some(KEEP_ALIVE))
+        .default_path_keep_alive_interval(None)
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(mtu))
         .max_concurrent_multipath_paths(PATHS_MAX)

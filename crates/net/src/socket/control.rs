@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use baran_proto::egress::{Gate, canonical};
 use baran_proto::forward::Forwarder;
-use baran_proto::frame::Channel;
+use baran_proto::frame::{Channel, KNOCK};
 use baran_proto::time::Instant;
+use noq_udp::Transmit;
 
 use super::{PINNED_MAX, Shared, lock};
 
@@ -117,6 +118,26 @@ impl SocketControl {
     /// Takes one trust of `addr` back.
     pub fn untrust(&self, addr: SocketAddr) {
         self.with_gate(|gate| gate.untrust(addr));
+    }
+
+    /// Sends one byte that no receiver takes for anything ([`KNOCK`]), so that a NAT of ours lets in
+    /// what comes back from `to`. Asks the gate like every sender.
+    pub fn knock(&self, to: SocketAddr) {
+        let (shared, to) = (&self.shared, canonical(to));
+        let Some((socket, src_ip)) = shared.route(to.ip(), None) else {
+            return shared.counters.send_unroutable.add(1);
+        };
+        if lock(&shared.gate).check(shared.now(), to, 1, 1).is_err() {
+            return shared.counters.send_denied.add(1);
+        }
+        let bound = &shared.bound[socket];
+        let destination = bound.destination(to);
+        let contents = &[KNOCK];
+        let transmit =
+            Transmit { destination, ecn: None, contents, segment_size: None, src_ip };
+        if bound.try_send(&bound.lent, &transmit).is_err() {
+            shared.counters.send_dropped.add(1);
+        }
     }
 
     /// What was counted since the bind.

@@ -4,12 +4,16 @@ use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
 pub use crate::candidate::HostAddr;
+use crate::bootstrap::{BootstrapConfig, How};
+use crate::egress::Net;
 use crate::forward::{ChannelPair, Endpoint, OpenError};
 use crate::frame::Channel;
 use crate::id::NodeId;
+use crate::index::{self, Command, DiskAction, IndexConfig, Restored};
 use crate::invite::PeerAddr;
 use crate::path;
 pub use crate::path::{PathId, Sample, Selected, Side};
+use crate::time::UnixTime;
 use crate::wire::NodeMessage;
 
 /// A QUIC connection, numbered by the driver in the order of their coming up.
@@ -31,9 +35,12 @@ pub struct NodeConfig {
     pub reservations_max: usize,
     /// Channels that one peer may have opened at a time.
     pub channels_per_peer_max: usize,
-    /// How long a reservation or a channel lasts unless renewed.
+    /// How long a channel lasts unless renewed.
     pub relay_ttl: Duration,
-    /// Homes that we reserve at, at most [`HOMES_MAX`](crate::wire::node::HOMES_MAX).
+    /// How long a reservation lasts unless renewed.
+    pub reservation_ttl: Duration,
+    /// Peers that we reserve at; the best [`HOMES_MAX`](crate::wire::node::HOMES_MAX) are named as
+    /// homes.
     pub homes: usize,
     /// Peers remembered as wanted at a time.
     pub peers_max: usize,
@@ -43,6 +50,14 @@ pub struct NodeConfig {
     pub retry: (Duration, Duration),
     /// Of each link's path manager.
     pub path: path::Config,
+    /// The network's name, which records are signed for.
+    pub network: String,
+    /// Addresses that count as public although their class forbids it, as the egress gate has them.
+    pub allow_nets: Vec<Net>,
+    /// Of the index.
+    pub index: IndexConfig,
+    /// Of the bootstrap.
+    pub bootstrap: BootstrapConfig,
 }
 
 impl Default for NodeConfig {
@@ -53,11 +68,18 @@ impl Default for NodeConfig {
             reservations_max: 256,
             channels_per_peer_max: 32,
             relay_ttl: Duration::from_secs(120),
-            homes: 3,
+            // The link ends it before; renewing costs messages.
+            reservation_ttl: Duration::from_secs(1800),
+            // Every warm connection, and as many that others keep to us.
+            homes: 16,
             peers_max: 4096,
-            signallers_max: 8,
+            signallers_max: 3,
             retry: (Duration::from_millis(250), Duration::from_secs(60)),
             path: path::Config::default(),
+            network: "main".into(),
+            allow_nets: Vec::new(),
+            index: IndexConfig::default(),
+            bootstrap: BootstrapConfig::default(),
         }
     }
 }
@@ -98,6 +120,23 @@ pub enum Input {
         addrs: Vec<HostAddr>,
         /// At least one.
         ports: Vec<u16>,
+    },
+    /// What the calendar says: at the start before all else, and now and then.
+    Clock(UnixTime),
+    /// What the disk held, at the start.
+    Restore(Restored),
+    /// The peers of the last run, in the order of dialling; starts the bootstrap.
+    Boot(Vec<PeerAddr>),
+    /// A peer was found on the LAN.
+    Lan(PeerAddr),
+    /// The owner asks something of the index.
+    Index(Command),
+    /// An [`Output::Disk`] is on disk, or cannot be.
+    DiskDone {
+        /// As in the request.
+        token: u64,
+        /// Whether it is.
+        is_kept: bool,
     },
     /// An [`Output::Dial`] came to nothing.
     DialFailed(DialId),
@@ -168,6 +207,9 @@ pub enum Input {
     ChannelsExpired(Vec<Channel>),
     /// An [`Output::OpenRelayed`] came to nothing.
     RelayPathFailed(LinkId),
+    /// Something was written or arrived on a link after [`path::Output::Quiet`], or a keep-alive of
+    /// it was not answered.
+    Active(LinkId),
 }
 
 /// What a node wants done.
@@ -209,6 +251,17 @@ pub enum Output {
     },
     /// This link is not preferred (any more): close it when it is idle.
     Retire(LinkId),
+    /// Close this link and report [`Input::LinkDown`] at once, unless it has sessions.
+    CloseIfIdle(LinkId),
+    /// Send something tiny to this address, so that our NAT lets its answers in.
+    Knock(SocketAddr),
+    /// Write to disk, or remove; report [`Input::DiskDone`].
+    Disk {
+        /// Named in the report.
+        token: u64,
+        /// What.
+        action: DiskAction,
+    },
     /// Accept frames of unknown channels from this address, or stop to.
     InboundRelay(SocketAddr, bool),
     /// For the forwarder.
@@ -292,6 +345,19 @@ pub enum Event {
         /// Whether we do.
         granted: bool,
     },
+    /// There is a link where there was none.
+    Joined {
+        /// How the first peer was found.
+        how: How,
+        /// Peers that are linked.
+        peers: usize,
+    },
+    /// No known peer answers. Attempts go on.
+    Alone,
+    /// A peer of the last run or of the LAN could not be reached.
+    NotReached(NodeId),
+    /// Of the index.
+    Index(index::Event),
     /// Nobody can be asked for a wanted peer, or all who were asked refused and all dials came to
     /// nothing. Said at most once for each attempt; attempts go on while the peer is wanted.
     Unreachable(NodeId),

@@ -11,9 +11,12 @@ use std::net::SocketAddr;
 
 use super::home::{PeerHome, Usage};
 use super::{DialId, Event, GateAction, LinkId, Node, Output, RemoteAddr, Timer, backoff};
+use crate::bootstrap;
 use crate::egress::canonical;
 use crate::id::NodeId;
 use crate::invite::{ADDRS_MAX, PeerAddr};
+use crate::key::Key;
+use crate::machine::Machine;
 use crate::time::Instant;
 use crate::wire::NodeMessage;
 use crate::wire::node::{HOMES_MAX, Home, RelayOpen};
@@ -27,17 +30,21 @@ pub(super) struct Peer {
     /// Where the owner says it is, the latest word first.
     addrs: Vec<SocketAddr>,
     /// Where other peers say it is: dialled within the gate's budget for strangers.
-    claimed_addrs: Vec<SocketAddr>,
+    pub(super) claimed_addrs: Vec<SocketAddr>,
     /// Its homes, as the owner says.
     homes: Vec<Home>,
     /// Its homes as it last said itself.
-    claimed_homes: Vec<Home>,
+    pub(super) claimed_homes: Vec<Home>,
     /// Somebody waits for a link.
-    wanted: bool,
+    pub(super) wanted: bool,
     /// A link that is lost is to be had again.
-    keep: bool,
+    pub(super) keep: bool,
     /// Wanted only as a home of these, to be asked for them.
     for_peers: BTreeSet<NodeId>,
+    /// Sought once by the index.
+    pub(super) for_index: bool,
+    /// Sought once by the bootstrap.
+    pub(super) for_bootstrap: bool,
     tries: u32,
     /// The owner knows that the latest attempt came to nothing.
     is_reported: bool,
@@ -60,6 +67,30 @@ pub(super) enum Word {
     Peer,
 }
 
+impl Peer {
+    /// Notes where the peer is, the latest word first.
+    pub(super) fn remember(&mut self, word: Word, peer: &PeerAddr) {
+        let (addrs, homes) = match word {
+            Word::Owner => (&mut self.addrs, &mut self.homes),
+            Word::Peer => (&mut self.claimed_addrs, &mut self.claimed_homes),
+        };
+        remember(addrs, &peer.addrs);
+        if !peer.homes.is_empty() {
+            homes.clone_from(&peer.homes);
+            homes.truncate(HOMES_MAX);
+        }
+    }
+
+    /// Whether somebody waits for it for its own sake or another's, until it is there.
+    fn is_pursued(&self) -> bool {
+        self.wanted || !self.for_peers.is_empty()
+    }
+
+    fn is_located(&self) -> bool {
+        !(self.addrs.is_empty() && self.homes.is_empty())
+    }
+}
+
 /// Puts `new` in front of `addrs`, within the limit.
 fn remember(addrs: &mut Vec<SocketAddr>, new: &[SocketAddr]) {
     let mut all: Vec<_> = new.iter().copied().map(canonical).collect();
@@ -73,8 +104,7 @@ fn remember(addrs: &mut Vec<SocketAddr>, new: &[SocketAddr]) {
 
 impl Node {
     pub(super) fn handle_want(&mut self, now: Instant, peer: PeerAddr, keep: bool) {
-        let is_full = self.peers.len() >= self.config.peers_max;
-        if peer.id == self.id || is_full && !self.peers.contains_key(&peer.id) {
+        if peer.id == self.id || !self.has_room_for(peer.id) {
             self.event(Event::Unreachable(peer.id));
             return;
         }
@@ -82,13 +112,13 @@ impl Node {
         state.wanted = true;
         state.keep |= keep;
         state.tries = 0;
-        remember(&mut state.addrs, &peer.addrs);
-        if !peer.homes.is_empty() {
-            state.homes = peer.homes;
-            state.homes.truncate(HOMES_MAX);
-        }
+        state.remember(Word::Owner, &peer);
+        self.bootstrap.handle_input(now, bootstrap::Input::Named(peer.id));
         for link in self.links.values_mut().filter(|link| link.peer == peer.id) {
             link.is_means = false;
+        }
+        if keep {
+            self.handle_warm(now, peer.id, true);
         }
         if self.link_to(peer.id).is_none() {
             self.retry(now, peer.id);
@@ -98,14 +128,17 @@ impl Node {
     pub(super) fn handle_unwant(&mut self, id: NodeId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.wanted = peer.keep;
+        if !peer.wanted {
+            self.index.end_search(id);
+        }
         self.forget_if_unwanted(id);
     }
 
-    pub(super) fn handle_forget(&mut self, id: NodeId) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.keep = false;
-        }
+    pub(super) fn handle_forget(&mut self, now: Instant, id: NodeId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.keep = false;
         self.handle_unwant(id);
+        self.handle_warm(now, id, false);
     }
 
     /// Whether a peer is wanted, but not by the owner: as a home of others.
@@ -119,15 +152,18 @@ impl Node {
     }
 
     pub(super) fn is_wanted(&self, id: NodeId) -> bool {
-        self.peers.get(&id).is_some_and(|peer| peer.wanted || !peer.for_peers.is_empty())
+        self.peers
+            .get(&id)
+            .is_some_and(|peer| peer.is_pursued() || peer.for_index || peer.for_bootstrap)
     }
 
-    fn forget_if_unwanted(&mut self, id: NodeId) {
+    pub(super) fn forget_if_unwanted(&mut self, id: NodeId) {
         if self.is_wanted(id) {
             return;
         }
         self.peers.remove(&id);
         self.timers.stop(Timer::Retry(id));
+        self.timers.stop(Timer::Seek(id));
         self.finish_dials(id, None);
         self.unwant_homes_of(id, &[]);
     }
@@ -155,24 +191,38 @@ impl Node {
 
     /// Starts everything that might reach a wanted peer.
     pub(super) fn retry(&mut self, now: Instant, id: NodeId) {
-        if !self.is_wanted(id) || self.link_to(id).is_some() {
+        if self.link_to(id).is_some() {
             return;
         }
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.is_pursued()) else { return };
         let (base, max) = self.config.retry;
         let pause = backoff(&mut self.rng, base, max, peer.tries);
         let tries = peer.tries;
         peer.tries = peer.tries.saturating_add(1);
         peer.is_reported = false;
-        let (addrs, claimed) = (peer.addrs.clone(), peer.claimed_addrs.clone());
-        let (homes, claimed_homes) = (peer.homes.clone(), peer.claimed_homes.clone());
+        let is_lost = peer.wanted && (tries > 0 || !peer.is_located());
         // A dial lasts longer than the first pauses; those in progress are not repeated.
         self.timers.set(Timer::Retry(id), now + pause.max(RETRY_PAUSE_MIN));
+        self.attempt(now, id);
+        for link in self.signallers_for(id, tries) {
+            self.request_channel(link, id);
+        }
+        if is_lost {
+            self.index.search(now, id);
+        }
+        self.report_if_unreachable(id);
+    }
+
+    /// Dials a peer wherever it may be, and its homes.
+    pub(super) fn attempt(&mut self, now: Instant, id: NodeId) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let (addrs, claimed) = (peer.addrs.clone(), peer.claimed_addrs.clone());
+        let (homes, claimed_homes) = (peer.homes.clone(), peer.claimed_homes.clone());
         for addr in addrs {
-            self.dial(id, RemoteAddr::Direct(addr), Word::Owner);
+            self.dial(now, id, RemoteAddr::Direct(addr), Word::Owner);
         }
         for addr in claimed {
-            self.dial(id, RemoteAddr::Direct(addr), Word::Peer);
+            self.dial(now, id, RemoteAddr::Direct(addr), Word::Peer);
         }
         for home in homes {
             self.want_as_home(now, &home, id, Word::Owner);
@@ -180,13 +230,29 @@ impl Node {
         for home in claimed_homes {
             self.want_as_home(now, &home, id, Word::Peer);
         }
-        for link in self.signallers_for(id, tries) {
-            self.request_channel(link, id);
-        }
-        self.report_if_unreachable(id);
     }
 
-    /// Whom to ask for `id`: not all at once, others with each try.
+    /// Asks the index for all peers that are wanted: there is somebody to ask at last.
+    pub(super) fn search_wanted(&mut self, now: Instant) {
+        let wanted: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| peer.wanted && self.link_to(**id).is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in wanted {
+            self.index.search(now, id);
+        }
+    }
+
+    /// Those for whose sake a peer is wanted, and who are not linked.
+    pub(super) fn targets_of(&self, home: NodeId) -> Vec<NodeId> {
+        let Some(peer) = self.peers.get(&home) else { return Vec::new() };
+        peer.for_peers.iter().copied().filter(|target| self.link_to(*target).is_none()).collect()
+    }
+
+    /// Whom to ask for `id`: those nearest to it first, who most likely are its neighbours; not all
+    /// at once, others with each try.
     fn signallers_for(&self, id: NodeId, tries: u32) -> Vec<LinkId> {
         let mut all: Vec<_> = self
             .links
@@ -195,6 +261,8 @@ impl Node {
             .filter(|(_, link)| link.paths.frame_addr().is_some())
             .map(|(link, _)| *link)
             .collect();
+        let key = Key::of_node(id);
+        all.sort_by_key(|link| Key::of_node(self.links[link].peer).distance(&key));
         let asked_max = self.config.signallers_max;
         if all.len() > asked_max {
             let asked_before = (tries as usize).saturating_mul(asked_max);
@@ -207,14 +275,7 @@ impl Node {
 
     /// Tells the owner if nothing is under way that might reach `id`.
     pub(super) fn report_if_unreachable(&mut self, id: NodeId) {
-        let is_under_way = self.link_to(id).is_some()
-            || self.dials.values().any(|dial| dial.peer == id)
-            || self.requests.values().any(|target| *target == id)
-            || self.peers.iter().any(|(home, peer)| {
-                let is_dialled = self.dials.values().any(|dial| dial.peer == *home);
-                let is_awaited = peer.tries == 0 && self.link_to(*home).is_none();
-                peer.for_peers.contains(&id) && (is_awaited || is_dialled)
-            });
+        let is_under_way = self.link_to(id).is_some() || self.is_under_way(id);
         if let Some(peer) = self.peers.get_mut(&id)
             && peer.wanted
             && !is_under_way
@@ -224,12 +285,23 @@ impl Node {
         }
     }
 
+    /// Whether anything is under way that might reach `id`.
+    pub(super) fn is_under_way(&self, id: NodeId) -> bool {
+        self.index.is_searching(id)
+            || self.dials.values().any(|dial| dial.peer == id)
+            || self.requests.values().any(|target| *target == id)
+            || self.peers.iter().any(|(home, peer)| {
+                let is_dialled = self.dials.values().any(|dial| dial.peer == *home);
+                let is_awaited = peer.tries == 0 && self.link_to(*home).is_none();
+                peer.for_peers.contains(&id) && (is_awaited || is_dialled)
+            })
+    }
+
     /// Reaches a home of `target`, to ask it for `target`.
     pub(super) fn want_as_home(&mut self, now: Instant, home: &Home, target: NodeId, word: Word) {
-        let is_full = self.peers.len() >= self.config.peers_max;
         if home.id == self.id
             || self.link_to(home.id).is_some()
-            || is_full && !self.peers.contains_key(&home.id)
+            || !self.has_room_for(home.id)
         {
             return;
         }
@@ -246,7 +318,13 @@ impl Node {
         }
     }
 
-    pub(super) fn dial(&mut self, peer: NodeId, to: RemoteAddr, word: Word) -> Option<DialId> {
+    pub(super) fn dial(
+        &mut self,
+        now: Instant,
+        peer: NodeId,
+        to: RemoteAddr,
+        word: Word,
+    ) -> Option<DialId> {
         if self.dials.values().any(|dial| dial.peer == peer && dial.to == to) {
             return None;
         }
@@ -254,10 +332,11 @@ impl Node {
         self.next_dial += 1;
         let is_trusted = word == Word::Owner;
         self.dials.insert(id, Dial { peer, to, is_trusted });
-        if let RemoteAddr::Direct(addr) = to
-            && is_trusted
-        {
-            self.outputs.push_back(Output::Gate(GateAction::Trust(addr)));
+        if let RemoteAddr::Direct(addr) = to {
+            self.openness.sent(now, addr);
+            if is_trusted {
+                self.outputs.push_back(Output::Gate(GateAction::Trust(addr)));
+            }
         }
         self.outputs.push_back(Output::Dial { dial: id, peer, to });
         Some(id)
@@ -311,7 +390,9 @@ impl Node {
             self.report_if_unreachable(dial.peer);
             for target in waiting {
                 self.report_if_unreachable(target);
+                self.give_up_if_idle(now, target);
             }
+            self.give_up_if_idle(now, dial.peer);
         }
     }
 
@@ -332,7 +413,7 @@ impl Node {
     pub(super) fn ask_signaller(&mut self, link: LinkId) {
         let Some(state) = self.links.get(&link) else { return };
         let us = state.peer;
-        if !state.relays || state.paths.frame_addr().is_none() {
+        if !state.relays || state.paths.frame_addr().is_none() || !self.is_kept(us) {
             return;
         }
         let wanted: Vec<_> = self

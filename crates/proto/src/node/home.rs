@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use super::dial::Word;
 use super::link::Link;
 use super::{DialId, Event, LinkId, Node, Output, PathId, RemoteAddr, Timer};
+use crate::egress::canonical;
 use crate::frame::Channel;
 use crate::id::NodeId;
 use crate::path;
@@ -80,11 +81,21 @@ pub(super) struct Held {
     renewal: Duration,
 }
 
+impl Held {
+    /// Whether a path or an attempt depends on it.
+    pub(super) fn is_used(&self) -> bool {
+        self.usage != Usage::Spare
+    }
+}
+
 impl Node {
     pub(super) fn handle_hello(&mut self, now: Instant, id: LinkId, hello: &Hello) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.relays = hello.relays;
         let relay = link.peer;
+        if self.index.peer_hello(now, relay, hello.indexes, hello.unix_s) {
+            self.search_wanted(now);
+        }
         self.want_home(now, id);
         self.ask_signaller(id);
         // Whoever named this peer as its home can be given a path through it.
@@ -99,10 +110,6 @@ impl Node {
         }
     }
 
-    fn homes(&self) -> impl Iterator<Item = (LinkId, &Link)> {
-        self.links.iter().filter(|(_, l)| l.home_addr.is_some()).map(|(id, link)| (*id, link))
-    }
-
     /// Asks the peer of a link to be our home, if it offers and we want more.
     pub(super) fn want_home(&mut self, now: Instant, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
@@ -113,10 +120,13 @@ impl Node {
             return;
         }
         let peer = link.peer;
+        if !self.is_kept(peer) {
+            return;
+        }
         // Those asked count too: all of them may say yes.
         let taken = || self.links.values().filter(|l| l.is_asked || l.home_addr.is_some());
         if taken().any(|home| home.peer == peer)
-            || taken().count() >= self.config.homes.min(HOMES_MAX)
+            || taken().count() >= self.config.homes
         {
             return;
         }
@@ -149,7 +159,7 @@ impl Node {
             (held, addr) => {
                 self.timers.set(Timer::Reservation(id), now + renewal(granted.ttl_s));
                 if held.is_none() {
-                    self.move_home(id, addr);
+                    self.move_home(now, id, addr);
                 }
             }
         }
@@ -170,7 +180,7 @@ impl Node {
     }
 
     /// Our home's frames come from `addr` from now on, or from nowhere.
-    pub(super) fn move_home(&mut self, id: LinkId, addr: Option<SocketAddr>) {
+    pub(super) fn move_home(&mut self, now: Instant, id: LinkId, addr: Option<SocketAddr>) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let peer = link.peer;
         let old = core::mem::replace(&mut link.home_addr, addr);
@@ -183,7 +193,7 @@ impl Node {
         if old.is_some() != addr.is_some() {
             self.event(Event::Home { peer, held: addr.is_some() });
         }
-        self.tell_homes();
+        self.tell_homes(now);
     }
 
     pub(super) fn drop_home(&mut self, now: Instant, id: LinkId, link: &Link) {
@@ -191,14 +201,17 @@ impl Node {
         if let Some(addr) = link.home_addr {
             self.outputs.push_back(Output::InboundRelay(addr, false));
             self.event(Event::Home { peer: link.peer, held: false });
-            self.tell_homes();
+            self.tell_homes(now);
         }
         if link.home_addr.is_some() || link.is_asked {
             self.want_homes(now);
         }
     }
 
-    fn tell_homes(&mut self) {
+    /// Tells everybody where we are.
+    pub(super) fn tell_homes(&mut self, now: Instant) {
+        let place = self.place();
+        self.index.set_place(now, place);
         let ids: Vec<_> = self.links.keys().copied().collect();
         for id in ids {
             self.send_homes(id);
@@ -208,22 +221,31 @@ impl Node {
     /// Where we can be reached through others, for our invite.
     #[must_use]
     pub fn our_homes(&self) -> Vec<Home> {
-        self.homes()
-            .map(|(_, link)| Home { id: link.peer, addrs: link.home_addr.into_iter().collect() })
-            .collect()
+        let mut homes = self.ranked_homes();
+        homes.truncate(HOMES_MAX);
+        homes
     }
 
     pub(super) fn send_homes(&mut self, id: LinkId) {
         let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
-        let mut homes = self.our_homes();
+        let mut homes = self.ranked_homes();
         homes.retain(|home| home.id != peer);
+        homes.truncate(HOMES_MAX);
         debug_assert!(homes.iter().all(|home| home.addrs.len() <= HOME_ADDRS_MAX));
-        self.send(id, NodeMessage::Homes(Homes { homes }));
+        let addrs = self.candidates.offer(false, HOME_ADDRS_MAX);
+        let message = Homes { homes, addrs, is_open: self.is_open() };
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.told.as_ref() != Some(&message) {
+            link.told = Some(message.clone());
+            self.send(id, NodeMessage::Homes(message));
+        }
     }
 
-    pub(super) fn handle_homes(&mut self, now: Instant, id: LinkId, homes: Vec<Home>) {
+    pub(super) fn handle_homes(&mut self, now: Instant, id: LinkId, homes: Homes) {
         if let Some(link) = self.links.get_mut(&id) {
+            (link.addrs, link.is_open) = (homes.addrs, homes.is_open);
             let named: Vec<_> = homes
+                .homes
                 .into_iter()
                 .map(|home| {
                     let known = link.homes.iter().find(|known| known.home.id == home.id);
@@ -234,6 +256,7 @@ impl Node {
             let peer = link.peer;
             self.unwant_homes_of(peer, &named);
             self.feed_paths(now, id, path::Input::RelayKnown);
+            self.peer_moved(now, peer);
         }
     }
 
@@ -310,12 +333,17 @@ impl Node {
         }
         match self.link_to(target) {
             Some(link) => self.feed_paths(now, link, path::Input::RelayKnown),
-            None if self.is_wanted(target) => self.dial_relayed(on, opened.channel, target),
+            None if self.is_wanted(target) => {
+                // The target knocks at our address meanwhile: mostly that is all it takes.
+                let addr = canonical(opened.target_addr);
+                self.dial(now, target, RemoteAddr::Direct(addr), Word::Peer);
+                self.dial_relayed(now, on, opened.channel, target);
+            }
             None => {}
         }
     }
 
-    fn dial_relayed(&mut self, on: LinkId, channel: Channel, target: NodeId) {
+    fn dial_relayed(&mut self, now: Instant, on: LinkId, channel: Channel, target: NodeId) {
         if self.is_dialling_relayed(target) {
             return;
         }
@@ -323,7 +351,8 @@ impl Node {
             return;
         };
         // No word of anybody's: the relay is a peer that we are linked to.
-        if let Some(dial) = self.dial(target, RemoteAddr::Relayed { relay, channel }, Word::Peer) {
+        let to = RemoteAddr::Relayed { relay, channel };
+        if let Some(dial) = self.dial(now, target, to, Word::Peer) {
             self.use_channel(on, channel, Usage::Dial(dial));
         }
     }
@@ -336,7 +365,10 @@ impl Node {
         let Some(target) = self.requests.remove(&(on, request)) else { return };
         match self.link_to(target) {
             Some(link) => self.feed_paths(now, link, path::Input::RelayFailed),
-            None => self.report_if_unreachable(target),
+            None => {
+                self.report_if_unreachable(target);
+                self.give_up_if_idle(now, target);
+            }
         }
     }
 
@@ -353,7 +385,7 @@ impl Node {
             _ => PAUSE_FULL,
         };
         if was_home {
-            self.move_home(on, None);
+            self.move_home(now, on, None);
         }
         self.timers.set(Timer::Reservation(on), now + pause);
         self.want_homes(now);
@@ -365,14 +397,17 @@ impl Node {
         }
         let is_neighbour = self.pair_if_neighbour(new.peer_addr);
         let incoming = self.held.iter().filter(|((at, _), held)| *at == on && !held.ours).count();
-        if incoming < self.config.channels_per_peer_max {
-            self.held.entry((on, new.channel)).or_insert(Held {
-                target: new.peer,
-                is_neighbour,
-                ours: false,
-                usage: Usage::Spare,
-                renewal: TTL_MAX,
-            });
+        let has_room = incoming < self.config.channels_per_peer_max;
+        if has_room && !self.held.contains_key(&(on, new.channel)) {
+            let (target, ours, usage) = (new.peer, false, Usage::Spare);
+            let held = Held { target, is_neighbour, ours, usage, renewal: TTL_MAX };
+            self.held.insert((on, new.channel), held);
+            // At most once for each channel: the address is what our home says it is.
+            if self.link_to(new.peer).is_none() {
+                let addr = canonical(new.peer_addr);
+                self.openness.sent(now, addr);
+                self.outputs.push_back(Output::Knock(addr));
+            }
         }
         if is_neighbour {
             self.mark_neighbour(now, new.peer);
@@ -415,6 +450,18 @@ impl Node {
             self.held.iter().filter(|(_, held)| is_over(held.usage)).map(|(key, _)| *key).collect();
         for (on, channel) in over {
             self.release_channel(on, channel);
+        }
+    }
+
+    /// Asks a home that was reached for the sake of others for all of them, before it said what it
+    /// offers: mostly it does.
+    pub(super) fn ask_as_home(&mut self, on: LinkId) {
+        let Some(link) = self.links.get(&on) else { return };
+        if link.paths.frame_addr().is_none() {
+            return;
+        }
+        for target in self.targets_of(link.peer) {
+            self.request_channel(on, target);
         }
     }
 

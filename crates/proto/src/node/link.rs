@@ -9,7 +9,7 @@ use crate::id::NodeId;
 use crate::path::{self, PathId, PathManager, Remote, Side};
 use crate::time::Instant;
 use crate::wire::NodeMessage;
-use crate::wire::node::Hello;
+use crate::wire::node::{Hello, Homes};
 
 /// Most candidates that one peer is told, as many as QUIC lets us probe.
 pub(super) const CANDIDATES_MAX: usize = 8;
@@ -36,6 +36,12 @@ pub(super) struct Link {
     pub(super) home_addr: Option<SocketAddr>,
     /// Homes of the peer, as it says.
     pub(super) homes: Vec<PeerHome>,
+    /// Addresses of the peer, as it says.
+    pub(super) addrs: Vec<SocketAddr>,
+    /// Whether anybody can dial these, as it says.
+    pub(super) is_open: bool,
+    /// What we told it last of where we are.
+    pub(super) told: Option<Homes>,
 }
 
 impl Link {
@@ -66,6 +72,9 @@ impl Node {
                 is_asked: false,
                 home_addr: None,
                 homes: Vec::new(),
+                addrs: Vec::new(),
+                is_open: false,
+                told: None,
             },
         );
         if is_first {
@@ -73,8 +82,15 @@ impl Node {
         }
         self.handle_path_opened(now, id, path, remote);
         self.finish_dials(peer, dial);
-        self.send(id, NodeMessage::Hello(Hello { relays: self.config.relays }));
+        let indexes = self.config.index.serves;
+        let unix_s = self.index.unix_s(now);
+        self.send(id, NodeMessage::Hello(Hello { relays: self.config.relays, indexes, unix_s }));
         self.send_homes(id);
+        if is_first {
+            self.peer_came(now, id, remote);
+        }
+        self.watch_idle(now, id);
+        self.ask_as_home(id);
         self.offer_candidates_to(now, id);
         self.retire_duplicates(peer);
         self.ask_signaller(id);
@@ -96,6 +112,7 @@ impl Node {
             self.outputs.push_back(Output::Gate(GateAction::Untrust(*addr)));
         }
         self.timers.stop(Timer::Paths(id));
+        self.timers.stop(Timer::Idle(id));
         self.drop_home(now, id, &link);
         self.drop_held(id);
         self.release_channels(|usage| usage.is_of(id));
@@ -103,6 +120,7 @@ impl Node {
             self.candidates.forget(link.peer);
             self.drop_service(link.peer);
             self.event(Event::PeerDown(link.peer));
+            self.peer_went(now, link.peer);
             self.lost_peer(now, link.peer, link.homes);
         }
     }
@@ -155,7 +173,7 @@ impl Node {
             self.rebind_service(peer, addr);
         }
         if home.is_some() && home != addr {
-            self.move_home(id, addr);
+            self.move_home(now, id, addr);
             if addr.is_none() {
                 // Asked again as soon as there is a direct path.
                 self.timers.stop(Timer::Reservation(id));
@@ -163,14 +181,7 @@ impl Node {
             }
         }
         self.want_home(now, id);
-    }
-
-    pub(super) fn handle_observed(&mut self, now: Instant, id: LinkId, addr: SocketAddr) {
-        let Some(link) = self.links.get(&id) else { return };
-        if self.candidates.report(link.peer, addr) {
-            self.event(Event::Observed);
-            self.offer_candidates(now);
-        }
+        self.peer_moved(now, peer);
     }
 
     /// Marks the links to `peer` as those of a neighbour if it is seen behind our own NAT or on

@@ -12,6 +12,7 @@
 
 mod api;
 mod dial;
+mod find;
 mod home;
 mod link;
 mod relay;
@@ -21,16 +22,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng};
 
 pub use self::api::*;
 use self::dial::Peer;
+use self::find::Openness;
 use self::home::{Held, Usage};
 use self::link::Link;
 use self::relay::RelayService;
+use crate::bootstrap::{self, Bootstrap};
 use crate::candidate::Candidates;
 use crate::frame::Channel;
-use crate::id::NodeId;
+use crate::id::{NodeId, SecretKey};
+use crate::index::Index;
 use crate::machine::Machine;
 use crate::path;
 use crate::time::Instant;
@@ -39,6 +43,10 @@ use crate::wire::NodeMessage;
 
 /// How long a neighbour that was announced may be punched at private addresses.
 const PAIR_TTL: Duration = Duration::from_secs(30);
+
+/// Turns that the parts of a node take at one moment: a signaller is dialled for a peer that is
+/// sought for a look-up, and so on; more would be a circle.
+const TURNS_MAX: usize = 16;
 
 /// A link as it comes up: [`Input::LinkUp`] without its number.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +71,10 @@ enum Timer {
     Service,
     /// The path manager of a link has something to do.
     Paths(LinkId),
+    /// A peer has been sought long enough.
+    Seek(NodeId),
+    /// A link may be of no use.
+    Idle(LinkId),
 }
 
 /// A node. See the module's documentation.
@@ -80,23 +92,42 @@ pub struct Node {
     requests: BTreeMap<(LinkId, u32), NodeId>,
     held: BTreeMap<(LinkId, Channel), Held>,
     service: RelayService,
+    index: Index,
+    bootstrap: Bootstrap,
+    openness: Openness,
     timers: Timers<Timer>,
     outputs: VecDeque<Output>,
 }
 
 impl Node {
-    /// A node without links. `seed` feeds all its randomness (jitter of retries).
+    /// A node without links. `seed` feeds all its randomness (jitter of retries, choice of warm
+    /// connections).
     #[must_use]
-    pub fn new(id: NodeId, config: NodeConfig, seed: [u8; 32]) -> Self {
+    pub fn new(secret: SecretKey, config: NodeConfig, seed: [u8; 32]) -> Self {
+        let id = secret.id();
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let mut draw = || {
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            seed
+        };
+        let bootstrap = Bootstrap::new(id, config.bootstrap, draw());
+        let index = Index::new(secret, config.network.clone(), config.index.clone(), draw());
         Self {
             id,
             service: RelayService::new(&config),
+            index,
+            bootstrap,
+            openness: Openness::default(),
             config: NodeConfig {
                 // What the wire can say; never nothing, which would be renewed without pause.
                 relay_ttl: config.relay_ttl.clamp(Duration::from_secs(1), home::TTL_MAX),
+                reservation_ttl: config
+                    .reservation_ttl
+                    .clamp(Duration::from_secs(1), home::TTL_MAX),
                 ..config
             },
-            rng: ChaCha8Rng::from_seed(seed),
+            rng,
             candidates: Candidates::default(),
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -194,6 +225,7 @@ impl Node {
         match message {
             NodeMessage::Hello(hello) => self.handle_hello(now, link, &hello),
             NodeMessage::Reserve(_) => self.handle_reserve(now, link),
+            NodeMessage::Release(_) => self.handle_release(now, peer),
             NodeMessage::Reserved(granted) => self.handle_reserved(now, link, &granted),
             NodeMessage::RelayOpen(open) => self.handle_relay_open(now, link, &open),
             NodeMessage::RelayOpened(opened) => self.handle_relay_opened(now, link, &opened),
@@ -203,7 +235,8 @@ impl Node {
             }
             NodeMessage::RelayRenew(renew) => self.handle_relay_renew(now, peer, renew.channel),
             NodeMessage::RelayClosed(closed) => self.release_channel(link, closed.channel),
-            NodeMessage::Homes(homes) => self.handle_homes(now, link, homes.homes),
+            NodeMessage::Homes(homes) => self.handle_homes(now, link, homes),
+            NodeMessage::Index(message) => self.index.handle_message(now, peer, message),
         }
     }
 
@@ -212,7 +245,34 @@ impl Node {
             let nets = self.candidates.host_nets();
             self.outputs.push_back(Output::Gate(GateAction::LocalNets(nets)));
             self.offer_candidates(now);
+            self.tell_homes(now);
         }
+    }
+}
+
+impl Node {
+    /// Handles the timers that are due, of all parts.
+    fn expire(&mut self, now: Instant) {
+        self.index.handle_timeout(now);
+        self.bootstrap.handle_timeout(now);
+        self.drain_parts(now);
+        while let Some(timer) = self.timers.expire(now) {
+            match timer {
+                Timer::Retry(peer) => self.retry(now, peer),
+                Timer::Reservation(link) => self.renew_reservation(now, link),
+                Timer::Channel(link, channel) => self.renew_channel(now, link, channel),
+                Timer::Service => self.expire_reservations(now),
+                Timer::Paths(link) => {
+                    if let Some(state) = self.links.get_mut(&link) {
+                        state.paths.handle_timeout(now);
+                        self.drain_paths(now, link);
+                    }
+                }
+                Timer::Seek(peer) => self.end_seek(now, peer),
+                Timer::Idle(link) => self.check_idle(now, link),
+            }
+        }
+        self.drain_parts(now);
     }
 }
 
@@ -222,9 +282,20 @@ impl Machine for Node {
 
     fn handle_input(&mut self, now: Instant, input: Input) {
         match input {
+            Input::Clock(unix) => self.index.handle_clock(now, unix),
+            Input::Restore(restored) => self.index.restore(now, restored),
+            Input::Boot(cached) => {
+                for peer in &cached {
+                    self.index.remember(now, peer);
+                }
+                self.bootstrap.handle_input(now, bootstrap::Input::Start { cached });
+            }
+            Input::Lan(peer) => self.bootstrap.handle_input(now, bootstrap::Input::Lan(peer)),
+            Input::Index(command) => self.index.handle_command(now, command),
+            Input::DiskDone { token, is_kept } => self.index.disk_done(now, token, is_kept),
             Input::Want { peer, keep } => self.handle_want(now, peer, keep),
             Input::Unwant(peer) => self.handle_unwant(peer),
-            Input::Forget(peer) => self.handle_forget(peer),
+            Input::Forget(peer) => self.handle_forget(now, peer),
             Input::HostAddrs { addrs, ports } => self.handle_host_addrs(now, addrs, ports),
             Input::DialFailed(dial) => self.handle_dial_failed(now, dial),
             Input::LinkUp { link, peer, side, path, remote, dial } => {
@@ -240,6 +311,7 @@ impl Machine for Node {
                 self.feed_paths(now, link, path::Input::Samples(samples));
             }
             Input::Observed { link, addr } => self.handle_observed(now, link, addr),
+            Input::Active(link) => self.feed_paths(now, link, path::Input::Active),
             Input::PeerCandidates(link) => {
                 self.feed_paths(now, link, path::Input::PeerCandidates);
             }
@@ -252,21 +324,15 @@ impl Machine for Node {
                 self.feed_paths(now, link, path::Input::RelayFailed);
             }
         }
+        self.drain_parts(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.expire(now) {
-            match timer {
-                Timer::Retry(peer) => self.retry(now, peer),
-                Timer::Reservation(link) => self.renew_reservation(now, link),
-                Timer::Channel(link, channel) => self.renew_channel(now, link, channel),
-                Timer::Service => self.expire_reservations(now),
-                Timer::Paths(link) => {
-                    if let Some(state) = self.links.get_mut(&link) {
-                        state.paths.handle_timeout(now);
-                        self.drain_paths(now, link);
-                    }
-                }
+        // What one part does may be due at once in another.
+        for _ in 0..TURNS_MAX {
+            self.expire(now);
+            if self.poll_timeout().is_none_or(|at| at > now) {
+                return;
             }
         }
     }
@@ -276,7 +342,8 @@ impl Machine for Node {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let parts = [self.index.poll_timeout(), self.bootstrap.poll_timeout()];
+        parts.into_iter().flatten().chain(self.timers.next()).min()
     }
 }
 

@@ -60,6 +60,23 @@ impl RelayService {
     }
 }
 
+impl RelayService {
+    /// Whether a peer holds a reservation here.
+    pub(super) fn holds(&self, peer: NodeId) -> bool {
+        self.reservations.contains_key(&peer)
+    }
+
+    /// Whether a channel of a peer's is open.
+    pub(super) fn carries_for(&self, peer: NodeId) -> bool {
+        self.ends.values().any(|end| end.peer == peer)
+    }
+}
+
+/// A life as the wire has it.
+fn seconds(ttl: Duration) -> u32 {
+    u32::try_from(ttl.as_secs()).expect("bounded by the constructor")
+}
+
 impl Node {
     /// The peers that hold a reservation here.
     pub fn reservations(&self) -> impl Iterator<Item = NodeId> + '_ {
@@ -73,10 +90,6 @@ impl Node {
 
     fn refuse(&mut self, link: LinkId, request: Option<u32>, reason: RefusalReason) {
         self.send(link, NodeMessage::Refused(Refused { request, reason }));
-    }
-
-    fn relay_ttl_s(&self) -> u32 {
-        u32::try_from(self.config.relay_ttl.as_secs()).expect("bounded by the constructor")
     }
 
     pub(super) fn handle_reserve(&mut self, now: Instant, id: LinkId) {
@@ -96,13 +109,15 @@ impl Node {
             self.refuse(id, None, reason);
             return;
         }
-        let ttl_s = self.relay_ttl_s();
+        let ttl_s = seconds(self.config.reservation_ttl);
         self.service.reservations.insert(peer, now + Duration::from_secs(ttl_s.into()));
         self.timers.set_if_idle(Timer::Service, now + Duration::from_secs(ttl_s.into()));
         let rate_bytes_per_s = self.config.relay_rate_bytes_per_s;
         self.send(id, NodeMessage::Reserved(Reserved { ttl_s, rate_bytes_per_s }));
         if !held {
             self.event(Event::Serving { peer, granted: true });
+            self.index.set_guest(peer, true);
+            self.want_home(now, id);
         }
     }
 
@@ -116,10 +131,25 @@ impl Node {
             .collect();
         for peer in expired {
             self.service.reservations.remove(&peer);
-            self.event(Event::Serving { peer, granted: false });
+            self.reservation_ended(now, peer);
         }
         if let Some(next) = self.service.reservations.values().min() {
             self.timers.set(Timer::Service, *next);
+        }
+    }
+
+    /// The peer of a link gives its reservation back.
+    pub(super) fn handle_release(&mut self, now: Instant, peer: NodeId) {
+        if self.service.reservations.remove(&peer).is_some() {
+            self.reservation_ended(now, peer);
+        }
+    }
+
+    fn reservation_ended(&mut self, now: Instant, peer: NodeId) {
+        self.event(Event::Serving { peer, granted: false });
+        self.index.set_guest(peer, false);
+        if let Some(link) = self.link_to(peer) {
+            self.release_if_unkept(now, link);
         }
     }
 
@@ -198,7 +228,7 @@ impl Node {
             let incoming = RelayIncoming { channel: pair.b, peer: a.peer, peer_addr: a.addr };
             self.send(target_link, NodeMessage::RelayIncoming(incoming));
         }
-        let ttl_s = self.relay_ttl_s();
+        let ttl_s = seconds(self.config.relay_ttl);
         let opened = RelayOpened { request, channel: pair.a, target_addr: b.addr, ttl_s };
         self.send(link, NodeMessage::RelayOpened(opened));
     }

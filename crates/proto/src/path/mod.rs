@@ -14,158 +14,28 @@
 //!   answered since. QUIC then retransmits on that one, and nothing is lost.
 //! - **Warm backup.** The client asks for a relayed path through another relay than those in use
 //!   until [`Config::relayed_paths`] stand.
+//! - **Quiet.** Samples become rarer when nothing passes and end after some seconds
+//!   ([`Output::Quiet`]); rounds and requests for relays end too once their pauses have grown to
+//!   the longest. [`Input::Active`] resumes all of it. What keeps an idle link alive meanwhile is
+//!   [`keepalive`].
 //!
 //! Invariants: at most one path is selected, and it is open; a path is closed only if another is
 //! open; a path that was closed is never selected again.
 
+mod api;
+pub mod keepalive;
 mod watchdog;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+pub use self::api::*;
 use self::watchdog::{Verdict, Watchdog};
 use crate::id::NodeId;
 use crate::machine::Machine;
 use crate::time::Instant;
 use crate::timer::Timers;
-
-/// Which side of the QUIC connection we are. Only the client opens paths and starts rounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
-    /// Dialled.
-    Client,
-    /// Was dialled.
-    Server,
-}
-
-/// A QUIC path number (draft-ietf-quic-multipath §2), unique within its link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PathId(pub u32);
-
-/// Where a path leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Remote {
-    /// Straight to the peer's address.
-    Direct(SocketAddr),
-    /// Through the node `via`.
-    Relayed {
-        /// The node that forwards; `None` if it is not known (yet), as when a peer reaches us
-        /// through a relay whose announcement was overtaken by the first packet.
-        via: Option<NodeId>,
-    },
-}
-
-impl Remote {
-    /// Whether no third node is in between.
-    #[must_use]
-    pub fn is_direct(&self) -> bool {
-        matches!(self, Self::Direct(_))
-    }
-}
-
-/// What QUIC counts for a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
-    /// Which path.
-    pub path: PathId,
-    /// Datagrams sent on it since it exists.
-    pub tx: u64,
-    /// Datagrams received on it since it exists.
-    pub rx: u64,
-    /// Smoothed round-trip time.
-    pub rtt: Duration,
-}
-
-/// What can happen to the paths of a link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// A path is validated and may carry data.
-    Opened {
-        /// Its number.
-        path: PathId,
-        /// Where it leads.
-        remote: Remote,
-    },
-    /// A path is gone, whoever closed it.
-    Closed(PathId),
-    /// The counters that [`Output::Sample`] asked for.
-    Samples(Vec<Sample>),
-    /// Our own candidate addresses, all of them.
-    Candidates(Vec<SocketAddr>),
-    /// The peer named more of its addresses (client only).
-    PeerCandidates,
-    /// A relayed path was asked for and could not be had (client only).
-    RelayFailed,
-    /// Another relay to the peer became known (client only).
-    RelayKnown,
-}
-
-/// What the path manager wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Send data on this path (`true`) or only when no such path is left.
-    SetAvailable(PathId, bool),
-    /// Close the path.
-    Close(PathId),
-    /// Make the path transmit something that must be answered.
-    Ping(PathId),
-    /// Report the counters of all paths as [`Input::Samples`].
-    Sample,
-    /// Tell the peer that we may be reached here.
-    AddCandidate(SocketAddr),
-    /// Take that back.
-    RemoveCandidate(SocketAddr),
-    /// Probe all pairs of candidates.
-    StartRound,
-    /// Open a relayed path through a relay other than these.
-    WantRelay {
-        /// Relays in use.
-        besides: Vec<NodeId>,
-    },
-    /// Data flows on this path from now on.
-    Selected(Selected),
-}
-
-/// The path in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Selected {
-    /// Its number.
-    pub path: PathId,
-    /// Where it leads.
-    pub remote: Remote,
-    /// Smoothed round-trip time, if it was measured.
-    pub rtt: Option<Duration>,
-}
-
-/// Figures of the path manager.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Milliseconds of silence after which a path is dead, at the least; three round trips if that
-    /// is more. 200 ms survives two lost probes at common round trips (measured: 5 % loss closes
-    /// no path) and leaves the 500 ms of design §11 for the rest.
-    pub silence_ms: u64,
-    /// Milliseconds between samples while something is sent.
-    pub sample_ms: u64,
-    /// Milliseconds between samples while nothing is.
-    pub sample_idle_ms: u64,
-    /// Relayed paths that the client wants in all.
-    pub relayed_paths: usize,
-    /// Direct paths beyond which the client closes the worst.
-    pub direct_paths_max: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            silence_ms: 200,
-            sample_ms: 40,
-            sample_idle_ms: 500,
-            relayed_paths: 2,
-            direct_paths_max: 3,
-        }
-    }
-}
 
 /// Pause before rounds of punching that follow one that failed. The first is longer than a round's
 /// own probes (4 s), the last keeps a mapping alive long enough for the peer to move.
@@ -173,6 +43,19 @@ const ROUND_PAUSES_S: [u64; 5] = [5, 10, 20, 40, 60];
 
 /// Time to gather candidates that arrive together before a round starts.
 const ROUND_SETTLE: Duration = Duration::from_micros(200);
+
+/// How long a link is sampled closely after something passed.
+const CLOSELY: Duration = Duration::from_secs(2);
+
+/// Samples in a row, rarer and rarer, that find nothing before a link is quiet.
+const CALM_SAMPLES: u32 = 2;
+
+/// Time for an answer to the first thing written after a quiet time, beside the round trip: what a
+/// peer may delay an acknowledgement by (RFC 9000 §18.2) and some.
+const ANSWER_SLACK: Duration = Duration::from_millis(30);
+
+/// Longest wait for that answer before the counters are looked at.
+const ANSWER_MAX: Duration = Duration::from_millis(200);
 
 /// How long a rival must be better before it is selected.
 const RIVAL_PATIENCE: Duration = Duration::from_secs(2);
@@ -183,6 +66,9 @@ const RELAY_PAUSES_S: [u64; 5] = [0, 2, 5, 15, 60];
 /// Least time between two requests for a relay, whatever the peer says about its homes meanwhile:
 /// each may cost dials.
 const RELAY_GAP: Duration = Duration::from_millis(250);
+
+/// Time in which a relayed path that was asked for comes, or does not.
+const RELAY_ANSWER: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -211,7 +97,15 @@ pub struct PathManager {
     relays_failed: usize,
     /// When a relay may be asked for again.
     relay_not_before: Instant,
+    /// A relay was asked for, and there is no word of it yet.
+    is_relay_asked: bool,
+    /// A round, or a request for a relay, came due on a quiet link and waits for its end.
+    is_round_spared: bool,
+    is_relay_spared: bool,
     active_until: Instant,
+    /// Samples in a row that found nothing.
+    calm: u32,
+    is_quiet: bool,
     timers: Timers<Timer>,
     outputs: VecDeque<Output>,
 }
@@ -233,7 +127,12 @@ impl PathManager {
             rounds_failed: 0,
             relays_failed: 0,
             relay_not_before: Instant::ZERO,
+            is_relay_asked: false,
+            is_round_spared: false,
+            is_relay_spared: false,
             active_until: Instant::ZERO,
+            calm: 0,
+            is_quiet: false,
             timers: Timers::default(),
             outputs: VecDeque::new(),
         }
@@ -277,13 +176,47 @@ impl PathManager {
             self.timers.stop(Timer::Round);
         } else {
             self.relays_failed = 0;
+            self.is_relay_asked = false;
         }
         self.outputs.push_back(Output::SetAvailable(path, false));
         self.select(now);
         self.want_round(now, Duration::ZERO);
         self.want_relay(now);
-        self.active_until = now + Duration::from_secs(2);
+        self.be_active(now);
         self.schedule_sample(now);
+    }
+
+    /// Watches the link closely for a while, and does what it was spared while it was quiet.
+    fn be_active(&mut self, now: Instant) {
+        self.active_until = now + CLOSELY;
+        self.calm = 0;
+        self.is_quiet = false;
+        if core::mem::take(&mut self.is_round_spared) {
+            self.want_round(now, Duration::ZERO);
+        }
+        if core::mem::take(&mut self.is_relay_spared) {
+            self.want_relay_after(now, Duration::ZERO);
+        }
+    }
+
+    /// Something was written, or arrived: whether the path still carries it is asked once an answer
+    /// must be there.
+    fn handle_active(&mut self, now: Instant) {
+        self.be_active(now);
+        if self.paths.is_empty() {
+            return;
+        }
+        let rtt = self.selected().and_then(|selected| selected.rtt).unwrap_or_default();
+        let least = Duration::from_millis(self.config.sample_ms);
+        let pause = (rtt * 5 / 4 + ANSWER_SLACK).clamp(least, ANSWER_MAX.max(least));
+        self.timers.set(Timer::Sample, now + pause);
+    }
+
+    /// Asks for no more samples.
+    fn be_quiet(&mut self) {
+        self.is_quiet = true;
+        self.timers.stop(Timer::Sample);
+        self.outputs.push_back(Output::Quiet);
     }
 
     fn handle_closed(&mut self, now: Instant, path: PathId) {
@@ -296,6 +229,9 @@ impl PathManager {
         self.select(now);
         self.want_round(now, Duration::ZERO);
         self.want_relay(now);
+        // What is left is looked at for a while.
+        self.be_active(now);
+        self.schedule_sample(now);
     }
 
     fn handle_candidates(&mut self, now: Instant, candidates: Vec<SocketAddr>) {
@@ -314,6 +250,7 @@ impl PathManager {
     /// Starts over with punching because something changed.
     fn restart_rounds(&mut self, now: Instant) {
         self.rounds_failed = 0;
+        self.is_round_spared = false;
         self.timers.stop(Timer::Round);
         self.want_round(now, Duration::ZERO);
     }
@@ -331,17 +268,48 @@ impl PathManager {
     }
 
     fn want_relay(&mut self, now: Instant) {
+        let pause = RELAY_PAUSES_S[self.relays_failed.min(RELAY_PAUSES_S.len() - 1)];
+        self.want_relay_after(now, Duration::from_secs(pause));
+    }
+
+    fn want_relay_after(&mut self, now: Instant, pause: Duration) {
         let relayed = self.paths.values().filter(|path| !path.remote.is_direct()).count();
         if self.side == Side::Client
             && !self.paths.is_empty()
             && relayed < self.config.relayed_paths
         {
-            let pause = RELAY_PAUSES_S[self.relays_failed.min(RELAY_PAUSES_S.len() - 1)];
-            let at = now + Duration::from_secs(pause) + ROUND_SETTLE;
+            let at = now + pause + ROUND_SETTLE;
             self.timers.set_if_idle(Timer::Relay, at.max(self.relay_not_before));
         } else {
             self.timers.stop(Timer::Relay);
         }
+    }
+
+    fn handle_round_due(&mut self, now: Instant) {
+        if self.is_quiet && self.rounds_failed >= ROUND_PAUSES_S.len() {
+            self.is_round_spared = true;
+            return;
+        }
+        self.outputs.push_back(Output::StartRound);
+        let pause = ROUND_PAUSES_S[self.rounds_failed.min(ROUND_PAUSES_S.len() - 1)];
+        self.rounds_failed += 1;
+        self.want_round(now, Duration::from_secs(pause));
+    }
+
+    fn handle_relay_due(&mut self, now: Instant) {
+        if core::mem::take(&mut self.is_relay_asked) {
+            // Whoever answers reports success as a path or failure; silence is failure.
+            self.relays_failed += 1;
+        }
+        if self.is_quiet && self.relays_failed >= RELAY_PAUSES_S.len() {
+            self.is_relay_spared = true;
+            return;
+        }
+        let besides = self.relays_in_use();
+        self.outputs.push_back(Output::WantRelay { besides });
+        self.is_relay_asked = true;
+        self.relay_not_before = now + RELAY_GAP;
+        self.timers.set(Timer::Relay, now + RELAY_ANSWER);
     }
 
     /// Selects the best path if none is selected or the best one is of a better tier.
@@ -396,12 +364,14 @@ impl PathManager {
     fn handle_samples(&mut self, now: Instant, samples: &[Sample]) {
         let silence = Duration::from_millis(self.config.silence_ms);
         let (mut dead, mut suspicion) = (Vec::new(), false);
+        self.calm = self.calm.saturating_add(1);
         for sample in samples {
             let Some(path) = self.paths.get_mut(&sample.path) else { continue };
             path.rtt = Some(sample.rtt);
             let verdict = path.watchdog.observe(now, sample.tx, sample.rx, silence, sample.rtt);
             if path.watchdog.is_active() {
-                self.active_until = now + Duration::from_secs(2);
+                self.active_until = now + CLOSELY;
+                self.calm = 0;
             }
             match verdict {
                 Verdict::Alive => {}
@@ -426,6 +396,10 @@ impl PathManager {
         }
         self.select(now);
         self.close_surplus();
+        let is_silent = self.paths.values().any(|path| path.watchdog.silent_since().is_some());
+        if now < self.active_until || self.rival.is_some() || is_silent {
+            self.calm = 0;
+        }
     }
 
     /// Whether another path was heard since `path` fell silent.
@@ -456,18 +430,20 @@ impl PathManager {
         }
     }
 
-    /// Samples only where there is something to decide: with one path there is not.
+    /// Samples closely only where there is something to decide: with one path there is not.
     fn schedule_sample(&mut self, now: Instant) {
-        if self.paths.is_empty() {
+        if self.paths.is_empty() || self.is_quiet {
             self.timers.stop(Timer::Sample);
-            return;
-        }
-        let pause = if now < self.active_until && self.paths.len() > 1 {
-            self.config.sample_ms
+        } else if self.calm >= CALM_SAMPLES {
+            self.be_quiet();
         } else {
-            self.config.sample_idle_ms
-        };
-        self.timers.set(Timer::Sample, now + Duration::from_millis(pause));
+            let pause = if now < self.active_until && self.paths.len() > 1 {
+                self.config.sample_ms
+            } else {
+                self.config.sample_idle_ms << self.calm
+            };
+            self.timers.set(Timer::Sample, now + Duration::from_millis(pause));
+        }
     }
 
     fn relays_in_use(&self) -> Vec<NodeId> {
@@ -497,37 +473,31 @@ impl Machine for PathManager {
             Input::PeerCandidates => self.restart_rounds(now),
             Input::RelayFailed => {
                 self.relays_failed += 1;
+                self.is_relay_asked = false;
+                self.is_relay_spared = false;
                 self.timers.stop(Timer::Relay);
                 self.want_relay(now);
             }
             Input::RelayKnown => {
                 self.relays_failed = 0;
+                self.is_relay_asked = false;
+                self.is_relay_spared = false;
                 self.timers.stop(Timer::Relay);
                 self.want_relay(now);
             }
+            Input::Active => self.handle_active(now),
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.expire(now) {
             match timer {
-                Timer::Round => {
-                    self.outputs.push_back(Output::StartRound);
-                    let pause = ROUND_PAUSES_S[self.rounds_failed.min(ROUND_PAUSES_S.len() - 1)];
-                    self.rounds_failed += 1;
-                    self.want_round(now, Duration::from_secs(pause));
-                }
+                Timer::Round => self.handle_round_due(now),
                 Timer::Sample => {
                     self.outputs.push_back(Output::Sample);
                     self.schedule_sample(now);
                 }
-                Timer::Relay => {
-                    let besides = self.relays_in_use();
-                    self.outputs.push_back(Output::WantRelay { besides });
-                    self.relay_not_before = now + RELAY_GAP;
-                    // Whoever answers reports success as a path or failure; silence is failure.
-                    self.timers.set(Timer::Relay, now + Duration::from_secs(20));
-                }
+                Timer::Relay => self.handle_relay_due(now),
             }
         }
     }

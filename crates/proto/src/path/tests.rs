@@ -23,6 +23,7 @@ struct Harness {
     open: BTreeMap<PathId, (u64, u64, Duration)>,
     silent: Vec<PathId>,
     busy: bool,
+    samples: usize,
     log: Vec<Output>,
 }
 
@@ -34,6 +35,7 @@ impl Harness {
             open: BTreeMap::new(),
             silent: Vec::new(),
             busy: true,
+            samples: 0,
             log: Vec::new(),
         }
     }
@@ -56,6 +58,7 @@ impl Harness {
         while let Some(output) = self.machine.poll_output() {
             match &output {
                 Output::Sample => {
+                    self.samples += 1;
                     for (path, (tx, rx, _)) in &mut self.open {
                         *tx += u64::from(self.busy);
                         *rx += u64::from(self.busy && !self.silent.contains(path));
@@ -266,4 +269,101 @@ fn same_inputs_same_outputs() {
         format!("{:?}", link.log)
     };
     assert_eq!(run(), run());
+}
+
+/// A link of two paths on which nothing passes, until it is quiet.
+fn quiet_link(side: Side) -> Harness {
+    let mut link = Harness::new(side);
+    link.busy = false;
+    link.input(Input::Opened { path: PathId(0), remote: relayed(1) });
+    link.input(Input::Opened { path: PathId(1), remote: relayed(2) });
+    link.input(Input::Opened { path: PathId(2), remote: direct(1) });
+    link.run(4000);
+    link
+}
+
+#[test]
+fn an_idle_link_is_quiet_after_seconds_and_then_waits_for_nothing() {
+    for side in [Side::Client, Side::Server] {
+        let link = quiet_link(side);
+        assert_eq!(link.count(&Output::Quiet), 1);
+        assert_eq!(link.machine.poll_timeout(), None);
+        assert!(link.samples < 70, "sampled closely for two seconds only: {}", link.samples);
+    }
+}
+
+#[test]
+fn a_busy_link_is_never_quiet() {
+    let mut link = Harness::new(Side::Client);
+    link.input(Input::Opened { path: PathId(0), remote: direct(1) });
+    link.run(60_000);
+    assert_eq!(link.count(&Output::Quiet), 0);
+    link.busy = false;
+    link.run(64_000);
+    assert_eq!(link.count(&Output::Quiet), 1);
+}
+
+#[test]
+fn what_is_written_on_a_quiet_link_is_watched_and_a_dead_path_closed() {
+    let mut link = quiet_link(Side::Client);
+    link.run(100_000);
+    assert_eq!(link.count(&Output::Quiet), 1, "nothing wakes it");
+    link.silent.push(PathId(2));
+    link.busy = true;
+    link.input(Input::Active);
+    link.run(100_500);
+    assert_eq!(link.count(&Output::Close(PathId(2))), 1);
+    assert_eq!(link.selected(), Some(relayed(1)));
+    link.busy = false;
+    link.run(110_000);
+    assert_eq!(link.count(&Output::Quiet), 2);
+}
+
+#[test]
+fn a_path_in_doubt_keeps_a_link_awake() {
+    let mut link = Harness::new(Side::Client);
+    link.input(Input::Opened { path: PathId(0), remote: direct(1) });
+    link.run(1000);
+    link.silent.push(PathId(0));
+    link.run(1600);
+    link.busy = false;
+    link.run(60_000);
+    assert_eq!(link.count(&Output::Quiet), 0);
+}
+
+#[test]
+fn a_path_that_comes_or_goes_ends_the_quiet() {
+    let mut link = quiet_link(Side::Server);
+    link.input(Input::Closed(PathId(0)));
+    assert!(link.machine.poll_timeout().is_some());
+    link.run(10_000);
+    assert_eq!((link.count(&Output::Quiet), link.machine.poll_timeout()), (2, None));
+    link.input(Input::Opened { path: PathId(3), remote: direct(2) });
+    link.run(20_000);
+    assert_eq!((link.count(&Output::Quiet), link.machine.poll_timeout()), (3, None));
+}
+
+#[test]
+fn a_quiet_link_is_spared_vain_rounds_and_requests_until_it_is_used() {
+    let mut link = Harness::new(Side::Client);
+    link.busy = false;
+    link.input(Input::Opened { path: PathId(0), remote: relayed(1) });
+    link.input(Input::Candidates(vec![candidate(1)]));
+    link.run(200_000);
+    assert_eq!(link.machine.poll_timeout(), None);
+    assert_eq!(link.count(&Output::StartRound), 5, "at once, after 5, 10, 20, 40 s");
+    let asked = |link: &Harness| {
+        link.log.iter().filter(|output| matches!(output, Output::WantRelay { .. })).count()
+    };
+    assert_eq!(asked(&link), 5);
+    link.run(900_000);
+    link.input(Input::Active);
+    link.run(900_100);
+    assert_eq!((link.count(&Output::StartRound), asked(&link)), (6, 6));
+    // A link that is used now and then is not spared for ever, nor asked for each time.
+    for n in 0..30 {
+        link.input(Input::Active);
+        link.run(900_100 + (n + 1) * 20_000);
+    }
+    assert!((13..=17).contains(&link.count(&Output::StartRound)));
 }

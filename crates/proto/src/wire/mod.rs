@@ -9,18 +9,20 @@
 //! each list in its field's documentation.
 
 pub(crate) mod addr;
+pub mod index;
 pub mod mux;
 pub mod node;
 
 use minicbor::{Decoder, Encoder};
 use thiserror::Error;
 
+pub use self::index::IndexMessage;
 pub use self::mux::MuxMessage;
 pub use self::node::NodeMessage;
 
-/// Longest message in bytes: three homes with four addresses each are under 400, and no message
-/// needs more than a few of those.
-pub const MESSAGE_LEN_MAX: usize = 2048;
+/// Longest message in bytes: the largest is an answer of the index with all its contacts and
+/// records ([`index::Found`]), under 3,900.
+pub const MESSAGE_LEN_MAX: usize = 4096;
 
 /// Bytes of the length before each message.
 pub const LENGTH_LEN: usize = 2;

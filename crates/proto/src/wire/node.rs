@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use minicbor::encode::{Error as EncodeError, Write};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use super::DecodeError;
+
 use super::addr::{bounded_len, decode_addr, decode_addrs, encode_addr, encode_addrs};
+use super::{DecodeError, IndexMessage};
 use crate::frame::Channel;
 use crate::id::NodeId;
 
@@ -37,8 +38,12 @@ pub enum NodeMessage {
     RelayRenew(RelayRenew),
     /// The channel is gone (type 8).
     RelayClosed(RelayClosed),
-    /// The nodes through which the sender can be reached (type 9).
+    /// Where the sender can be reached, and through which nodes (type 9).
     Homes(Homes),
+    /// Gives a reservation back (type 10).
+    Release(Release),
+    /// About the index (types 16 to 31).
+    Index(IndexMessage),
 }
 
 /// Says what a node offers. Sent once, first.
@@ -48,12 +53,25 @@ pub struct Hello {
     /// Whether the sender relays and signals for its peers.
     #[n(0)]
     pub relays: bool,
+    /// Whether the sender takes part in the index: answers and keeps what others ask.
+    #[n(1)]
+    #[cbor(default)]
+    pub indexes: bool,
+    /// The calendar as the sender has it, in seconds since 1970.
+    #[n(2)]
+    #[cbor(default)]
+    pub unix_s: u64,
 }
 
 /// Asks for a reservation, or for more time on the one held.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Reserve {}
+
+/// Gives a reservation back: the sender does not mean to keep the connection.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Release {}
 
 /// Grants a reservation, with the limits that the relay's owner set.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -166,13 +184,25 @@ pub struct RelayClosed {
     pub channel: Channel,
 }
 
-/// The nodes through which the sender can be reached, best first.
+/// Where the sender can be reached, best first.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Homes {
-    /// At most [`HOMES_MAX`]; more are not written.
+    /// The nodes through which. At most [`HOMES_MAX`]; more are not written.
     #[cbor(n(0), encode_with = "encode_homes", decode_with = "decode_homes")]
     pub homes: Vec<Home>,
+    /// Its own addresses as others see them, at most [`HOME_ADDRS_MAX`]; more are not written.
+    #[cbor(
+        n(1),
+        encode_with = "encode_addrs::<HOME_ADDRS_MAX, _, _>",
+        decode_with = "decode_addrs::<HOME_ADDRS_MAX, _>",
+        default
+    )]
+    pub addrs: Vec<SocketAddr>,
+    /// Whether these can be dialled without anybody's help.
+    #[n(2)]
+    #[cbor(default)]
+    pub is_open: bool,
 }
 
 /// A node that relays and signals for another.
@@ -244,6 +274,8 @@ impl NodeMessage {
             Self::RelayRenew(body) => encoder.u8(7)?.encode(body)?,
             Self::RelayClosed(body) => encoder.u8(8)?.encode(body)?,
             Self::Homes(body) => encoder.u8(9)?.encode(body)?,
+            Self::Release(body) => encoder.u8(10)?.encode(body)?,
+            Self::Index(message) => return message.encode(encoder),
         };
         Ok(())
     }
@@ -263,6 +295,8 @@ impl NodeMessage {
             7 => Self::RelayRenew(decoder.decode()?),
             8 => Self::RelayClosed(decoder.decode()?),
             9 => Self::Homes(decoder.decode()?),
+            10 => Self::Release(decoder.decode()?),
+            16..32 => return Ok(IndexMessage::decode(number, decoder)?.map(Self::Index)),
             _ => return Ok(None),
         }))
     }

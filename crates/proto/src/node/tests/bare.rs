@@ -1,6 +1,6 @@
 //! One node whose peers say whatever the test likes.
 
-use super::world::{config, id};
+use super::world::{config, id, secret};
 use super::*;
 use crate::forward::{ChannelPair, OpenError};
 use crate::wire::node::{
@@ -9,31 +9,31 @@ use crate::wire::node::{
 };
 
 /// The node is number 0; its peers are the others.
-struct Bare {
-    node: Node,
-    now: Instant,
+pub(super) struct Bare {
+    pub(super) node: Node,
+    pub(super) now: Instant,
     next_link: u64,
 }
 
-fn addr(n: usize) -> SocketAddr {
+pub(super) fn addr(n: usize) -> SocketAddr {
     SocketAddr::from(([5, 0, 0, u8::try_from(n).unwrap()], 4000))
 }
 
 impl Bare {
-    fn new(config: NodeConfig) -> Self {
-        Self { node: Node::new(id(0), config, [7; 32]), now: Instant::ZERO, next_link: 0 }
+    pub(super) fn new(config: NodeConfig) -> Self {
+        Self { node: Node::new(secret(0), config, [7; 32]), now: Instant::ZERO, next_link: 0 }
     }
 
-    fn drain(&mut self) -> Vec<Output> {
+    pub(super) fn drain(&mut self) -> Vec<Output> {
         core::iter::from_fn(|| self.node.poll_output()).collect()
     }
 
-    fn input(&mut self, input: Input) -> Vec<Output> {
+    pub(super) fn input(&mut self, input: Input) -> Vec<Output> {
         self.node.handle_input(self.now, input);
         self.drain()
     }
 
-    fn run(&mut self, for_time: Duration) -> Vec<Output> {
+    pub(super) fn run(&mut self, for_time: Duration) -> Vec<Output> {
         let end = self.now + for_time;
         let mut outputs = Vec::new();
         while let Some(at) = self.node.poll_timeout().filter(|at| *at <= end) {
@@ -46,7 +46,7 @@ impl Bare {
         outputs
     }
 
-    fn up_with(&mut self, n: usize, side: Side, remote: RemoteAddr) -> LinkId {
+    pub(super) fn up_with(&mut self, n: usize, side: Side, remote: RemoteAddr) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         self.input(Input::LinkUp { link, peer: id(n), side, path: PathId(0), remote, dial: None });
@@ -54,22 +54,24 @@ impl Bare {
     }
 
     /// Peer `n` dialled us directly.
-    fn up(&mut self, n: usize) -> LinkId {
+    pub(super) fn up(&mut self, n: usize) -> LinkId {
         self.up_with(n, Side::Server, RemoteAddr::Direct(addr(n)))
     }
 
     /// Peer `n` is linked to us by a relayed path alone.
-    fn up_relayed(&mut self, n: usize) -> LinkId {
+    pub(super) fn up_relayed(&mut self, n: usize) -> LinkId {
         let remote = RemoteAddr::Relayed { relay: addr(99), channel: Channel(9) };
         self.up_with(n, Side::Server, remote)
     }
 
-    fn say(&mut self, link: LinkId, message: NodeMessage) -> Vec<Output> {
+    pub(super) fn say(&mut self, link: LinkId, message: NodeMessage) -> Vec<Output> {
         self.input(Input::Message { link, message })
     }
 
-    /// Peer `n`, linked directly, offers to relay and grants the reservation.
-    fn up_home(&mut self, n: usize, ttl_s: u32) -> LinkId {
+    /// Peer `n`, which is to be kept, is linked directly, offers to relay and grants the
+    /// reservation.
+    pub(super) fn up_home(&mut self, n: usize, ttl_s: u32) -> LinkId {
+        self.want(n, true);
         let link = self.up(n);
         assert!(sent(&self.say(link, hello())).contains(&NodeMessage::Reserve(Reserve {})));
         self.say(link, reserved(ttl_s));
@@ -77,7 +79,7 @@ impl Bare {
     }
 
     /// Peers asks on `link` for `target`; the forwarder answers with `result`.
-    fn open(
+    pub(super) fn open(
         &mut self,
         link: LinkId,
         target: usize,
@@ -90,43 +92,48 @@ impl Bare {
         sent(&outputs)
     }
 
-    fn want(&mut self, n: usize, keep: bool) -> Vec<Output> {
+    pub(super) fn want(&mut self, n: usize, keep: bool) -> Vec<Output> {
         self.input(Input::Want { peer: id(n).into(), keep })
     }
 }
 
-fn hello() -> NodeMessage {
-    NodeMessage::Hello(Hello { relays: true })
+pub(super) fn hello() -> NodeMessage {
+    NodeMessage::Hello(Hello { relays: true, indexes: false, unix_s: 0 })
 }
 
-fn reserved(ttl_s: u32) -> NodeMessage {
+/// What a peer tells that nobody can dial.
+pub(super) fn told(homes: Vec<Home>) -> Homes {
+    Homes { homes, addrs: Vec::new(), is_open: false }
+}
+
+pub(super) fn reserved(ttl_s: u32) -> NodeMessage {
     NodeMessage::Reserved(Reserved { ttl_s, rate_bytes_per_s: 1 })
 }
 
-fn relay_open(target: usize) -> NodeMessage {
+pub(super) fn relay_open(target: usize) -> NodeMessage {
     NodeMessage::RelayOpen(RelayOpen { request: 7, target: id(target) })
 }
 
-fn relay_opened(request: u32, channel: u32, ttl_s: u32) -> NodeMessage {
+pub(super) fn relay_opened(request: u32, channel: u32, ttl_s: u32) -> NodeMessage {
     let channel = Channel(channel);
     NodeMessage::RelayOpened(RelayOpened { request, channel, target_addr: addr(50), ttl_s })
 }
 
-fn incoming(channel: u32, peer: usize) -> NodeMessage {
+pub(super) fn incoming(channel: u32, peer: usize) -> NodeMessage {
     let (channel, peer) = (Channel(channel), id(peer));
     NodeMessage::RelayIncoming(RelayIncoming { channel, peer, peer_addr: addr(50) })
 }
 
-fn refused(request: Option<u32>, reason: RefusalReason) -> NodeMessage {
+pub(super) fn refused(request: Option<u32>, reason: RefusalReason) -> NodeMessage {
     NodeMessage::Refused(Refused { request, reason })
 }
 
-fn pair(n: u32) -> Result<ChannelPair, OpenError> {
+pub(super) fn pair(n: u32) -> Result<ChannelPair, OpenError> {
     Ok(ChannelPair { a: Channel(2 * n), b: Channel(2 * n + 1) })
 }
 
 /// The messages among outputs.
-fn sent(outputs: &[Output]) -> Vec<NodeMessage> {
+pub(super) fn sent(outputs: &[Output]) -> Vec<NodeMessage> {
     let sent = outputs.iter().filter_map(|output| match output {
         Output::Send { message, .. } => Some(message.clone()),
         _ => None,
@@ -134,7 +141,7 @@ fn sent(outputs: &[Output]) -> Vec<NodeMessage> {
     sent.collect()
 }
 
-fn dialled(outputs: &[Output]) -> usize {
+pub(super) fn dialled(outputs: &[Output]) -> usize {
     outputs.iter().filter(|output| matches!(output, Output::Dial { .. })).count()
 }
 
@@ -182,7 +189,7 @@ fn the_owners_limits_hold() {
     let links = [1, 2, 3].map(|n| relay.up(n));
     let full = |request| [refused(request, RefusalReason::Full)];
     let reserve = || NodeMessage::Reserve(Reserve {});
-    let granted = Reserved { ttl_s: 120, rate_bytes_per_s: config().relay_rate_bytes_per_s };
+    let granted = Reserved { ttl_s: 1800, rate_bytes_per_s: config().relay_rate_bytes_per_s };
     for link in [links[0], links[1], links[0]] {
         assert_eq!(sent(&relay.say(link, reserve())), [NodeMessage::Reserved(granted.clone())]);
     }
@@ -312,7 +319,7 @@ fn tables_are_bounded() {
     let outputs = node.input(Input::Want { peer: known, keep: true });
     assert_eq!(dialled(&outputs), crate::invite::ADDRS_MAX, "one that is known may be sought");
 
-    let home = node.up_home(8, 60);
+    let home = node.up_home(3, 60);
     for channel in 0..9 {
         node.say(home, incoming(channel, 7));
     }
@@ -337,7 +344,7 @@ fn a_peer_that_names_ever_new_homes_makes_us_dial_few() {
         let home = |n| Home { id: id(n), addrs: (0..4).map(|m| addr(m + n % 50)).collect() };
         let homes = vec![home(n), home((n + 1) % 250), home((n + 2) % 250)];
         sent_homes += homes.len();
-        dials += dialled(&node.say(link, NodeMessage::Homes(Homes { homes })));
+        dials += dialled(&node.say(link, NodeMessage::Homes(told(homes))));
         dials += dialled(&node.run(Duration::from_millis(10)));
         assert!(node.node.peers.len() <= 1 + 3);
         assert!(node.node.dials.len() <= 3 * 4);
@@ -349,7 +356,10 @@ fn a_peer_that_names_ever_new_homes_makes_us_dial_few() {
 #[test]
 fn a_relay_that_is_silent_or_refuses_does_not_keep_others_from_being_homes() {
     let mut node = Bare::new(NodeConfig { homes: 1, ..config() });
-    let [silent, full, good] = [1, 2, 3].map(|n| node.up(n));
+    let [silent, full, good] = [1, 2, 3].map(|n| {
+        node.want(n, true);
+        node.up(n)
+    });
     let reserve = |link| Output::Send { link, message: NodeMessage::Reserve(Reserve {}) };
     assert_eq!(node.say(silent, hello()), [reserve(silent)]);
     assert_eq!(node.say(full, hello()), [], "one is enough");
@@ -397,12 +407,16 @@ fn a_relay_whose_path_died_may_be_asked_again() {
     let relay = node.up_home(1, 3600);
     node.want(5, true);
     let outputs = node.say(relay, relay_opened(0, 42, 3600));
-    let [Output::Dial { dial, peer, to: remote }] = outputs[..] else { panic!("{outputs:?}") };
+    let [Output::Dial { to: RemoteAddr::Direct(_), .. }, Output::Dial { dial, peer, to: remote }] =
+        outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
     let link = LinkId(50);
     let (side, path) = (Side::Client, PathId(0));
     node.input(Input::LinkUp { link, peer, side, path, remote, dial: Some(dial) });
     let homes = vec![Home { id: id(1), addrs: vec![addr(1)] }];
-    node.say(link, NodeMessage::Homes(Homes { homes }));
+    node.say(link, NodeMessage::Homes(told(homes)));
     let (path, remote) = (PathId(1), RemoteAddr::Direct(addr(5)));
     node.input(Input::PathOpened { link, path, remote });
     node.run(secs(1));
@@ -420,11 +434,11 @@ fn with_homes(homes: &[usize]) -> Bare {
     let remote = RemoteAddr::Relayed { relay: addr(1), channel: Channel(42) };
     let link = node.up_with(5, Side::Client, remote);
     let homes = homes.iter().map(|n| Home { id: id(*n), addrs: vec![addr(*n)] }).collect();
-    node.say(link, NodeMessage::Homes(Homes { homes }));
+    node.say(link, NodeMessage::Homes(told(homes)));
     node
 }
 
-fn dials_to(outputs: &[Output], n: usize) -> usize {
+pub(super) fn dials_to(outputs: &[Output], n: usize) -> usize {
     let to = |output: &&Output| matches!(output, Output::Dial { peer, .. } if *peer == id(n));
     outputs.iter().filter(to).count()
 }

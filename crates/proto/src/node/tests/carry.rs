@@ -7,6 +7,13 @@ use super::world::{Host, LATENCY, Nat, PATIENCE, What, World, id};
 use crate::egress::canonical;
 use crate::wire::{LENGTH_LEN, Message};
 
+/// Pause before the first packet of a dial is sent again, and how often it is.
+const AGAIN: Duration = Duration::from_millis(300);
+const AGAIN_MAX: u32 = 2;
+
+/// How long a NAT lets in answers.
+const HOLE: Duration = Duration::from_secs(60);
+
 impl World {
     /// Carries out all outputs of a node.
     pub(super) fn drain(&mut self, n: usize) {
@@ -19,7 +26,10 @@ impl World {
 
     fn carry_out(&mut self, n: usize, output: Output) {
         match output {
-            Output::Dial { dial, peer, to } => self.dial(n, dial, peer, to),
+            Output::Dial { dial, peer, to } => {
+                self.hosts[n].dials.insert(dial);
+                self.dial(n, dial, peer, to, 0);
+            }
             Output::CancelDial(dial) => {
                 self.hosts[n].dials.remove(&dial);
             }
@@ -39,8 +49,22 @@ impl World {
             }
             Output::Retire(link) => {
                 if let Some((_, 0)) = self.hosts[n].links.get(&link) {
-                    self.push(Duration::from_millis(50), What::CloseIfIdle(n, link));
+                    self.push(Duration::from_millis(50), What::Retire(n, link));
                 }
+            }
+            Output::CloseIfIdle(link) => {
+                self.push(Duration::from_millis(1), What::CloseIfIdle(n, link));
+            }
+            Output::Knock(addr) => {
+                let now = self.now;
+                if !self.loses_knocks && self.hosts[n].gate.check(now, addr, 1, 1).is_ok() {
+                    self.hosts[n].holes.insert(addr, now);
+                }
+            }
+            Output::Disk { token, action } => {
+                let is_kept = self.hosts[n].disk.write(action);
+                let done = Input::DiskDone { token, is_kept };
+                self.push(Duration::from_millis(2), What::Input(n, done));
             }
             Output::InboundRelay(relay, true) => {
                 self.hosts[n].inbound.insert(relay);
@@ -58,19 +82,31 @@ impl World {
         }
     }
 
-    fn dial(&mut self, n: usize, dial: DialId, peer: NodeId, to: RemoteAddr) {
-        self.hosts[n].dials.insert(dial);
+    /// Sends the first packet of a dial, and again after a while unless it was answered.
+    pub(super) fn dial(
+        &mut self,
+        n: usize,
+        dial: DialId,
+        peer: NodeId,
+        to: RemoteAddr,
+        tries: u32,
+    ) {
+        if !self.hosts[n].dials.contains(&dial) {
+            return;
+        }
         let reached = match to {
             RemoteAddr::Direct(addr) => {
                 let (now, gate) = (self.now, &mut self.hosts[n].gate);
                 let may_pass = gate.check(now, addr, 1200, 1).is_ok();
+                if may_pass {
+                    self.hosts[n].holes.insert(addr, now);
+                }
                 (0..self.hosts.len())
                     .filter(|_| may_pass)
                     .find(|to| {
                         let is_outside = self.outside(*to, n) == addr;
-                        let is_open = self.hosts[*to].nat == Nat::None;
                         let is_inside = self.is_same_site(n, *to) && self.local(*to) == addr;
-                        self.passes(n, *to) && (is_outside && is_open || is_inside)
+                        self.passes(n, *to) && (is_outside && self.lets_in(*to, n) || is_inside)
                     })
                     .map(|server| {
                         let is_inside = self.is_same_site(n, server);
@@ -87,8 +123,20 @@ impl World {
             Some((server, remotes)) => {
                 self.push(LATENCY * 2, What::Dialled(n, dial, peer, remotes, server));
             }
-            None => self.push(PATIENCE, What::Input(n, Input::DialFailed(dial))),
+            None if tries < AGAIN_MAX => {
+                self.push(AGAIN, What::Dial(n, dial, peer, to, tries + 1));
+            }
+            None => {
+                let failed = What::Input(n, Input::DialFailed(dial));
+                self.push(PATIENCE - AGAIN * AGAIN_MAX, failed);
+            }
         }
+    }
+
+    /// Whether the NAT of host `n` lets in what `from` sends it unasked.
+    fn lets_in(&self, n: usize, from: usize) -> bool {
+        let hole = self.hosts[n].holes.get(&self.outside(from, n));
+        self.hosts[n].nat == Nat::None || hole.is_some_and(|at| self.now - *at < HOLE)
     }
 
     fn send(&mut self, n: usize, link: LinkId, message: NodeMessage) {
@@ -99,8 +147,17 @@ impl World {
             panic!("a node wrote what it would not read")
         };
         let paths: Vec<_> = self.conns[conn].paths.keys().copied().collect();
+        self.wake(conn, end, Duration::ZERO);
         if paths.into_iter().any(|path| self.is_path_alive(conn, path)) {
+            self.wake(conn, 1 - end, LATENCY);
             self.tell(conn, 1 - end, LATENCY, move |link| Input::Message { link, message });
+        }
+    }
+
+    /// Something passes after a time of quiet.
+    fn wake(&mut self, conn: usize, end: usize, after: Duration) {
+        if core::mem::take(&mut self.conns[conn].is_quiet[end]) {
+            self.tell(conn, end, after, Input::Active);
         }
     }
 
@@ -130,6 +187,7 @@ impl World {
                 assert_eq!(end, 0, "only a client starts rounds");
                 self.punch(conn);
             }
+            path::Output::Quiet => self.conns[conn].is_quiet[end] = true,
             path::Output::SetAvailable(..) | path::Output::Ping(_) => {}
             path::Output::WantRelay { .. } | path::Output::Selected(_) => {
                 panic!("the node keeps {action:?} to itself")

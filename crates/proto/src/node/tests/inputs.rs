@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::world::{config, id};
+use super::world::{config, id, secret};
 use super::*;
 use crate::forward::{ChannelPair, OpenError};
 use crate::machine::check_deadline;
@@ -63,7 +63,7 @@ fn reason() -> impl Strategy<Value = RefusalReason> {
 fn message() -> impl Strategy<Value = NodeMessage> {
     let request = || 0u32..4;
     prop_oneof![
-        any::<bool>().prop_map(|relays| NodeMessage::Hello(Hello { relays })),
+        any::<bool>().prop_map(|relays| NodeMessage::Hello(Hello { relays, indexes: relays, unix_s: 0 })),
         Just(NodeMessage::Reserve(Reserve {})),
         ttl_s().prop_map(|ttl_s| NodeMessage::Reserved(Reserved { ttl_s, rate_bytes_per_s: 0 })),
         (request(), peer())
@@ -83,7 +83,7 @@ fn message() -> impl Strategy<Value = NodeMessage> {
         }),
         channel().prop_map(|channel| NodeMessage::RelayRenew(RelayRenew { channel })),
         channel().prop_map(|channel| NodeMessage::RelayClosed(RelayClosed { channel })),
-        prop::collection::vec(home(), 0..=3).prop_map(|homes| NodeMessage::Homes(Homes { homes })),
+        prop::collection::vec(home(), 0..=3).prop_map(|homes| NodeMessage::Homes(Homes { homes, addrs: Vec::new(), is_open: false })),
     ]
 }
 
@@ -169,7 +169,7 @@ proptest! {
         steps in prop::collection::vec((0u64..4_000, input()), 1..80),
     ) {
         let limits = NodeConfig { peers_max: 4, channels_per_peer_max: 2, ..config() };
-        let mut node = Node::new(id(0), limits, seed);
+        let mut node = Node::new(secret(0), limits, seed);
         let mut now = Instant::from_micros(1);
         for (pause_ms, input) in steps {
             node.handle_input(now, input);

@@ -6,12 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use super::super::*;
+use super::disk::Disk;
 use crate::egress::{Gate, GateConfig};
 use crate::forward::{ForwardConfig, Forwarder};
+use crate::index::IndexConfig;
 use crate::invite::PeerAddr;
 use crate::machine::check_deadline;
+use crate::time::UnixTime;
 
 /// From any node to any other.
 pub(super) const LATENCY: Duration = Duration::from_millis(10);
@@ -48,6 +52,11 @@ pub(super) struct Host {
     pub(super) lie: Option<SocketAddr>,
     pub(super) is_alive: bool,
     pub(super) log: Vec<(Instant, Output)>,
+    /// Whom something was sent to, and when last: the NAT lets in answers.
+    pub(super) holes: BTreeMap<SocketAddr, Instant>,
+    pub(super) disk: Disk,
+    /// How often its time-outs were handled.
+    pub(super) fired: u64,
 }
 
 pub(super) struct Path {
@@ -64,17 +73,23 @@ pub(super) struct Conn {
     pub(super) paths: BTreeMap<PathId, Path>,
     next_path: u32,
     pub(super) candidates: [BTreeSet<SocketAddr>; 2],
+    /// Ends that look at their paths no more until something passes.
+    pub(super) is_quiet: [bool; 2],
 }
 
 pub(super) enum What {
     Input(usize, Input),
     /// For whatever number the link has at that end when it arrives.
     Tell(usize, usize, Box<dyn FnOnce(LinkId) -> Input>),
+    /// The first packet of a dial is sent again, for the time that is named.
+    Dial(usize, DialId, NodeId, RemoteAddr, u32),
     /// The handshake of a dial is done at the client.
     Dialled(usize, DialId, NodeId, [RemoteAddr; 2], usize),
     /// And at the server.
     Accepted(usize),
     PathOpens(usize, [RemoteAddr; 2]),
+    /// A link that is not preferred is closed.
+    Retire(usize, LinkId),
     CloseIfIdle(usize, LinkId),
     CloseDead,
 }
@@ -90,16 +105,50 @@ pub(super) struct World {
     pub(super) cut: BTreeSet<(usize, usize)>,
     /// Whether every path carries something all the time.
     pub(super) is_busy: bool,
+    /// Whether every knock is lost.
+    pub(super) loses_knocks: bool,
+    /// Pairs of hosts that talk with each other, the lower number first.
+    pub(super) sessions: BTreeSet<(usize, usize)>,
     pub(super) trace: DefaultHasher,
 }
 
+/// When the calendar of every host begins.
+pub(super) const START_UNIX_S: u64 = 1_790_000_000;
+
+fn forwarder(seed: [u8; 32]) -> Forwarder {
+    let lent = ForwardConfig { rate_bytes_per_s: 1 << 30, ..ForwardConfig::default() };
+    Forwarder::new(&lent, ChaCha8Rng::from_seed(seed))
+}
+
+/// The secrets of the nodes: their ids are in the order of their numbers.
+static SECRETS: LazyLock<Vec<SecretKey>> = LazyLock::new(|| {
+    let mut secrets: Vec<_> = (1..=64).map(|n| SecretKey::from_bytes([n; 32])).collect();
+    secrets.sort_by_key(SecretKey::id);
+    secrets
+});
+
+static IDS: LazyLock<Vec<NodeId>> = LazyLock::new(|| SECRETS.iter().map(SecretKey::id).collect());
+
+pub(super) fn secret(n: usize) -> SecretKey {
+    SECRETS[n].clone()
+}
+
+/// The id of a node; those of high numbers are never run.
 pub(super) fn id(n: usize) -> NodeId {
-    NodeId::from_bytes([u8::try_from(n + 1).unwrap(); 32])
+    let idle = || NodeId::from_bytes([u8::try_from(n).unwrap(); 32]);
+    IDS.get(n).copied().unwrap_or_else(idle)
+}
+
+/// The number of a node that runs.
+pub(super) fn number(id: NodeId) -> usize {
+    IDS.binary_search(&id).expect("one of ours")
 }
 
 /// Limits that let everybody relay.
 pub(super) fn config() -> NodeConfig {
-    NodeConfig { relay_rate_bytes_per_s: 1 << 20, ..NodeConfig::default() }
+    // The index is off, as in a node that stays for a moment.
+    let index = IndexConfig { serves: false, warm_near: 0, warm_random: 0, ..IndexConfig::default() };
+    NodeConfig { relay_rate_bytes_per_s: 1 << 20, index, ..NodeConfig::default() }
 }
 
 impl World {
@@ -112,6 +161,8 @@ impl World {
             conns: Vec::new(),
             cut: BTreeSet::new(),
             is_busy: true,
+            loses_knocks: false,
+            sessions: BTreeSet::new(),
             trace: DefaultHasher::new(),
         }
     }
@@ -125,11 +176,10 @@ impl World {
     pub(super) fn add_with(&mut self, nat: Nat, site: u8, config: NodeConfig) -> usize {
         let n = self.hosts.len();
         let seed = [u8::try_from(n).unwrap(); 32];
-        let lent = ForwardConfig { rate_bytes_per_s: 1 << 30, ..ForwardConfig::default() };
         self.hosts.push(Host {
-            node: Node::new(id(n), config, seed),
+            node: Node::new(secret(n), config, seed),
             gate: Gate::new(GateConfig::default()),
-            forwarder: Forwarder::new(&lent, ChaCha8Rng::from_seed(seed)),
+            forwarder: forwarder(seed),
             nat,
             site,
             inbound: BTreeSet::new(),
@@ -140,10 +190,50 @@ impl World {
             lie: None,
             is_alive: true,
             log: Vec::new(),
+            holes: BTreeMap::new(),
+            disk: Disk::default(),
+            fired: 0,
         });
+        self.start(n);
+        n
+    }
+
+    /// Ends the process of a host, which says goodbye, and starts it again with what its disk has.
+    pub(super) fn restart(&mut self, n: usize, config: NodeConfig) {
+        for conn in 0..self.conns.len() {
+            if self.conns[conn].hosts.contains(&n) {
+                self.close(conn);
+            }
+        }
+        self.queue.retain(|_, what| match what {
+            What::Input(to, _) | What::Dial(to, ..) | What::Dialled(to, ..) => *to != n,
+            _ => true,
+        });
+        let seed = [u8::try_from(100 + n).unwrap(); 32];
+        let host = &mut self.hosts[n];
+        host.node = Node::new(secret(n), config, seed);
+        (host.gate, host.forwarder) = (Gate::new(GateConfig::default()), forwarder(seed));
+        host.inbound.clear();
+        host.links.clear();
+        host.dials.clear();
+        host.trusted.clear();
+        host.log.clear();
+        host.is_alive = true;
+        self.start(n);
+        let restored = self.hosts[n].disk.restored();
+        self.input(n, Input::Restore(restored));
+    }
+
+    fn start(&mut self, n: usize) {
+        let unix = self.unix();
+        self.input(n, Input::Clock(unix));
         let addrs = vec![HostAddr { ip: self.local(n).ip(), prefix: 24 }];
         self.input(n, Input::HostAddrs { addrs, ports: vec![4000] });
-        n
+    }
+
+    /// What the calendar says.
+    pub(super) fn unix(&self) -> UnixTime {
+        UnixTime::from_secs(START_UNIX_S) + (self.now - Instant::ZERO)
     }
 
     /// The address of the host's interface.
@@ -163,7 +253,8 @@ impl World {
             Nat::Easy => 5000 + number,
             Nat::Hard => 6000 + 100 * number + u16::try_from(viewer).unwrap(),
         };
-        SocketAddr::from(([5, 0, 0, self.hosts[n].site], port))
+        // A network of its own for each site.
+        SocketAddr::from(([5, self.hosts[n].site, 0, 1], port))
     }
 
     pub(super) fn is_same_site(&self, a: usize, b: usize) -> bool {
@@ -236,6 +327,7 @@ impl World {
     }
 
     fn fire(&mut self, n: usize) {
+        self.hosts[n].fired += 1;
         let expired = self.hosts[n].forwarder.handle_timeout(self.now);
         if !expired.is_empty() {
             self.input(n, Input::ChannelsExpired(expired));
@@ -258,6 +350,7 @@ impl World {
                     self.input(self.conns[conn].hosts[end], input(link));
                 }
             }
+            What::Dial(n, dial, peer, to, tries) => self.dial(n, dial, peer, to, tries),
             What::Dialled(n, dial, peer, remotes, to) => {
                 if self.hosts[n].dials.remove(&dial) {
                     let conn = self.conns.len();
@@ -267,6 +360,7 @@ impl World {
                         paths: BTreeMap::from([(PathId(0), Path::new(remotes))]),
                         next_path: 1,
                         candidates: Default::default(),
+                        is_quiet: [false; 2],
                     });
                     self.push(LATENCY, What::Accepted(conn));
                     self.link_up(conn, 0, peer, Some(dial));
@@ -281,6 +375,13 @@ impl World {
             }
             What::PathOpens(conn, remotes) => self.open_path(conn, remotes),
             What::CloseIfIdle(n, link) => {
+                let Some((conn, _)) = self.hosts[n].links.get(&link).copied() else { return };
+                let [a, b] = self.conns[conn].hosts;
+                if !self.sessions.contains(&(a.min(b), a.max(b))) {
+                    self.close(conn);
+                }
+            }
+            What::Retire(n, link) => {
                 let Some((conn, _)) = self.hosts[n].links.get(&link).copied() else { return };
                 let peer = self.conns[conn].hosts[1];
                 if self.hosts[n].node.link_to(id(peer)) != Some(link) {

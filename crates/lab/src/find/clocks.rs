@@ -1,0 +1,48 @@
+//! Two machines whose calendars differ by a day: they talk, and what cannot work says why.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Report;
+use crate::harness::SETTLE;
+use crate::nat::NatKind;
+use crate::node::Node;
+use crate::world::World;
+
+/// A day, as libfaketime writes it and in seconds.
+const OFFSET: (&str, f64) = ("+1d", 86_400.0);
+
+/// How much of the offset may be lost on the way.
+const TOLERANCE_S: f64 = 60.0;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
+    let world = World::new().await?;
+    let kind = NatKind::PortRestricted;
+    let m = Node::up(&world.host("m", NatKind::Open).await?, dir, &[], &[]).await?;
+    let mut right = Node::up(&world.host("right", kind).await?, dir, &[m.at()], &[]).await?;
+    let ahead = world.host("ahead", kind).await?;
+    let mut ahead = Node::up_at(&ahead, dir, &[m.at()], OFFSET.0).await?;
+    right.joined().await?;
+    ahead.joined().await?;
+    for (from, to) in [(&right, &ahead), (&ahead, &right)] {
+        let pings = from.ping(&to.id, 1, 100).await?;
+        report.check(pings.complete, || format!("{} reaches nobody", from.host.name()));
+    }
+    let knows = |status: &serde_json::Value| status["index"]["clock_skew_s"].is_number();
+    let status = ahead.until_status(SETTLE, knows).await?;
+    let skew = status["index"]["clock_skew_s"].as_f64().unwrap_or_default();
+    report.figure("skew that the node with the wrong clock tells", skew, "s");
+    let off = (skew.abs() - OFFSET.1).abs();
+    report.check(off < TOLERANCE_S, || format!("a day is {skew} s"));
+    let put = ahead.run(&["put", "name", "value"], LIMIT).await?;
+    report.check(put.stderr.contains("clock"), || format!("put with a wrong clock: {put}"));
+    let put = right.run(&["put", "name", "value"], LIMIT).await?;
+    report.check(put.success, || format!("put with a right clock: {put}"));
+    let got = m.run(&["get", &right.id, "name"], LIMIT).await?;
+    report.check(got.text("value") == Some("value"), || format!("get: {got}"));
+    Ok(())
+}

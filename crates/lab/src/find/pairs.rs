@@ -1,0 +1,107 @@
+//! Everybody reaches everybody by id: one ping each way for every pair.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Report;
+use crate::node::{Node, Pings, Route};
+use crate::table::quantile;
+
+/// Faults that a report names one by one; the rest is a number.
+const FAULTS_SHOWN: usize = 12;
+
+/// One node's attempt to reach another, by their places in the list.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// When the ping's first reply was there, if it came.
+    pub(super) reached: Option<Instant>,
+    /// From the command's start to the first reply, in milliseconds.
+    pub(super) first_reply_ms: Option<f64>,
+    /// The way of the reply.
+    pub(super) route: Option<Route>,
+    /// What the command said if it failed.
+    pub(super) error: String,
+}
+
+/// Every ordered pair of `count` nodes, so dealt that neighbours in the list differ in both places.
+pub(super) fn all(count: usize) -> Vec<(usize, usize)> {
+    let steps = 1..count.max(1);
+    steps.flat_map(|step| (0..count).map(move |from| (from, (from + step) % count))).collect()
+}
+
+/// Pings once along each of `pairs`, at most `at_once` at a time, each for at most `limit`.
+pub(super) async fn ping(
+    nodes: &[Node],
+    pairs: &[(usize, usize)],
+    at_once: usize,
+    limit: Duration,
+) -> Result<Vec<Attempt>> {
+    let mut under_way = JoinSet::new();
+    let mut attempts = Vec::new();
+    let seconds = limit.as_secs().max(1).to_string();
+    for (from, to) in pairs.iter().copied() {
+        if under_way.len() >= at_once {
+            attempts.extend(under_way.join_next().await.transpose()?);
+        }
+        let args = ["ping", &nodes[to].id, "--count", "1", "--timeout", &seconds];
+        let command = nodes[from].spawn(&args)?;
+        under_way.spawn(async move {
+            let pings = Pings::of(command, limit * 2 + Duration::from_secs(5)).await;
+            let (pings, error) = match pings {
+                Ok(pings) => (Some(pings), String::new()),
+                Err(error) => (None, format!("{error:#}")),
+            };
+            let first_reply_ms = pings.as_ref().and_then(|pings| pings.first_reply_ms);
+            let route = pings.as_ref().and_then(Pings::last_route);
+            let reached = first_reply_ms.map(|_| Instant::now());
+            Attempt { from, to, reached, first_reply_ms, route, error }
+        });
+    }
+    while let Some(attempt) = under_way.join_next().await {
+        attempts.push(attempt.context("a ping's task")?);
+    }
+    Ok(attempts)
+}
+
+/// Reports how many of `attempts` came through and how fast, and those that did not as faults.
+pub(super) fn tell(what: &str, nodes: &[Node], attempts: &[Attempt], report: &mut Report) {
+    let times: Vec<_> = attempts.iter().filter_map(|attempt| attempt.first_reply_ms).collect();
+    report.figure(format!("{what}: reached"), format!("{} of {}", times.len(), attempts.len()), "");
+    for (name, q) in [("p50", 0.5), ("p90", 0.9), ("longest", 1.0)] {
+        if let Some(ms) = quantile(&times, q) {
+            report.figure(format!("{what}: first reply, {name}"), ms, "ms");
+        }
+    }
+    let relayed = attempts.iter().filter(|attempt| attempt.route == Some(Route::Relayed)).count();
+    report.figure(format!("{what}: relayed"), relayed, "");
+    let mut failed = attempts.iter().filter(|attempt| attempt.reached.is_none());
+    for Attempt { from, to, error, .. } in failed.by_ref().take(FAULTS_SHOWN) {
+        let name = |n: usize| nodes[n].host.name();
+        report.check(false, || {
+            format!("{what}: {} does not reach {}: {error}", name(*from), name(*to))
+        });
+    }
+    let more = failed.count();
+    report.check(more == 0, || format!("{what}: {more} more pairs did not"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ordered_pair_comes_once() {
+        let mut pairs = all(4);
+        assert_eq!(pairs.len(), 12);
+        pairs.sort_unstable();
+        pairs.dedup();
+        assert_eq!(pairs.len(), 12);
+        assert!(pairs.iter().all(|(from, to)| from != to && *to < 4));
+        assert_eq!(all(0).len() + all(1).len(), 0);
+    }
+}

@@ -1,0 +1,43 @@
+//! A network does without whoever brought it together: the scenes of `baran-lab find`.
+
+use anyhow::{Result, ensure};
+use baran_lab::find::Scene;
+use baran_lab::harness;
+
+fn check(scene: Scene) -> Result<()> {
+    harness::test(async move {
+        let report = scene.run().await?;
+        ensure!(report.is_well(), "{}:\n{}", scene.name(), report.faults().join("\n"));
+        Ok(())
+    })
+}
+
+#[test]
+fn eleven_behind_nats_outlive_the_only_public_node() -> Result<()> {
+    check(Scene::Warm)
+}
+
+#[test]
+fn twelve_behind_nats_are_one_network_again_after_all_restarted() -> Result<()> {
+    check(Scene::Reborn)
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_a_network() -> Result<()> {
+    check(Scene::Lan)
+}
+
+#[test]
+fn a_node_alone_says_so() -> Result<()> {
+    check(Scene::Lonely)
+}
+
+#[test]
+fn calendars_may_differ_by_a_day() -> Result<()> {
+    check(Scene::Clocks)
+}
+
+#[test]
+fn a_value_outlives_its_author_and_most_of_its_holders() -> Result<()> {
+    check(Scene::Records)
+}

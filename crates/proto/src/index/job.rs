@@ -1,0 +1,425 @@
+//! Jobs: look-ups, and what becomes of their outcome.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::ask::{Request, What};
+use super::lookup::{Lookup, LookupConfig, Purpose};
+use super::{Event, Index, LookupCost, Output, QueryId, Timer};
+use crate::id::NodeId;
+use crate::invite::PeerAddr;
+use crate::key::Key;
+use crate::record::{Content, Record};
+use crate::time::Instant;
+use crate::wire::index::{Found, RecordKind, StoreOutcome, Stored};
+
+/// How long storing waits for those that have not answered.
+const STORE_MAX: Duration = Duration::from_secs(8);
+
+/// Requests for further pages of one look-up, for each record that is wanted. A page has eight.
+const PAGES_PER_LIMIT: usize = 1;
+
+/// How long a further page is waited for when the look-up itself has ended.
+const PAGE_MAX: Duration = Duration::from_secs(2);
+
+/// Answers with records that make a look-up of a value end: never the first one.
+const ENOUGH: usize = 4;
+
+/// Records that one look-up may yield at most.
+pub(super) const LIMIT_MAX: usize = 65_536;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct JobId(pub(super) u64);
+
+/// What a look-up is for.
+#[derive(Debug)]
+pub(super) enum Goal {
+    /// The owner looks for records.
+    Find {
+        query: QueryId,
+        kind: RecordKind,
+        limit: usize,
+        /// The newest sequence of each author so far.
+        found: BTreeMap<NodeId, u64>,
+        pages: usize,
+    },
+    /// The owner wants this peer.
+    Peer(NodeId),
+    /// A record of ours is to be stored.
+    Store(Storing),
+    /// The table is to be filled.
+    Table,
+}
+
+/// Storing a record of ours.
+#[derive(Debug)]
+pub(super) struct Storing {
+    pub(super) own: u64,
+    pub(super) record: Record,
+    pub(super) wanted: usize,
+    pub(super) targets: BTreeSet<NodeId>,
+    pub(super) kept: usize,
+    pub(super) clocks: usize,
+    /// When storing ends at the latest; `None` while the nodes are looked up.
+    pub(super) until: Option<Instant>,
+}
+
+/// A look-up under way.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) target: Key,
+    pub(super) lookup: Lookup,
+    pub(super) goal: Goal,
+    /// Until when further pages are waited for, once the look-up has ended.
+    pages_until: Option<Instant>,
+}
+
+impl Goal {
+    /// Which records to ask for.
+    fn records(&self) -> Option<RecordKind> {
+        match self {
+            Self::Find { kind, .. } => Some(*kind),
+            Self::Peer(_) => Some(RecordKind::Node),
+            Self::Store(_) | Self::Table => None,
+        }
+    }
+
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::Find { kind, .. } => Purpose::Records(*kind),
+            Self::Peer(id) => Purpose::Peer(*id),
+            Self::Store(_) | Self::Table => Purpose::Nodes,
+        }
+    }
+}
+
+impl Index {
+    /// Begins a look-up, if there is room for one more.
+    pub(super) fn begin(&mut self, now: Instant, target: Key, goal: Goal) -> bool {
+        if self.jobs.len() >= self.config.jobs_max {
+            return false;
+        }
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        let enough = match &goal {
+            Goal::Find { kind: RecordKind::Announcement, limit, .. } => (*limit).max(ENOUGH),
+            _ => ENOUGH,
+        };
+        let replicas = match &goal {
+            Goal::Store(storing) => storing.wanted,
+            _ => self.config.replicas,
+        };
+        let config = LookupConfig {
+            in_flight: self.config.in_flight,
+            paths: self.config.paths,
+            k: replicas,
+            region: self.size.region(replicas),
+            enough,
+            ..LookupConfig::default()
+        };
+        let start = self.start_candidates(&target);
+        self.table.looked_up(now, &target);
+        let lookup = Lookup::new(target, self.id, goal.purpose(), config, start);
+        self.jobs.insert(id, Job { target, lookup, goal, pages_until: None });
+        self.advance(now, id);
+        true
+    }
+
+    /// The key of a job, and its record if it stores one.
+    pub(super) fn subject(&self, id: JobId) -> Option<(Key, Option<Bytes>)> {
+        let job = self.jobs.get(&id)?;
+        let record = match &job.goal {
+            Goal::Store(storing) => Some(storing.record.bytes().clone()),
+            Goal::Find { .. } | Goal::Peer(_) | Goal::Table => None,
+        };
+        Some((job.target, record))
+    }
+
+    /// Asks whoever is next, and ends the look-up when nobody is.
+    pub(super) fn advance(&mut self, now: Instant, id: JobId) {
+        loop {
+            let Some(job) = self.jobs.get_mut(&id) else { return };
+            if job.is_storing() {
+                self.advance_storing(now, id);
+                return;
+            }
+            if job.lookup.is_done() {
+                if self.awaits_pages(now, id) {
+                    break;
+                }
+                self.lookup_done(now, id);
+                return;
+            }
+            let what = What::Find { records: job.goal.records(), page: None };
+            match job.lookup.poll(now) {
+                Some(ask) => self.ask(now, id, ask, what),
+                None => break,
+            }
+        }
+        self.schedule(id);
+    }
+
+    /// Whether an answer with more records is on its way.
+    fn awaits_pages(&mut self, now: Instant, id: JobId) -> bool {
+        let is_page = |what| matches!(what, What::Find { page: Some(_), .. });
+        let is_asked = self.requests.values().any(|r| r.job == Some(id) && is_page(r.what));
+        let Some(job) = self.jobs.get_mut(&id).filter(|_| is_asked) else { return false };
+        *job.pages_until.get_or_insert(now + PAGE_MAX) > now
+    }
+
+    fn schedule(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let at = match &job.goal {
+            Goal::Store(Storing { until: Some(until), .. }) => Some(*until),
+            _ if job.lookup.is_done() => job.pages_until,
+            _ => job.lookup.poll_timeout(),
+        };
+        match at {
+            Some(at) => self.timers.set(Timer::Job(id), at),
+            None => self.timers.stop(Timer::Job(id)),
+        }
+    }
+
+    pub(super) fn job_timeout(&mut self, now: Instant, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.is_storing() {
+            self.end_storing(now, id);
+            return;
+        }
+        job.lookup.handle_timeout(now);
+        self.advance(now, id);
+    }
+
+    pub(super) fn request_failed(&mut self, now: Instant, request: &Request) {
+        let Some(id) = request.job else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        match (&mut job.goal, request.what) {
+            (Goal::Store(storing), What::Store) => {
+                storing.targets.remove(&request.peer);
+            }
+            (_, What::Find { page: None, .. }) => job.lookup.failed(now, request.peer),
+            _ => {}
+        }
+        self.advance(now, id);
+    }
+
+    pub(super) fn handle_found(&mut self, now: Instant, from: NodeId, found: Found) {
+        let Some(request) = self.take_request(now, from, found.request) else { return };
+        let Some(id) = request.job else { return };
+        let has_records = self.take_records(now, id, &found.records);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if has_records {
+            job.pages_until = None;
+        }
+        let mut next_page = None;
+        if let Goal::Find { limit, found: so_far, pages, .. } = &mut job.goal
+            && let Some(page) = found.more
+            && so_far.len() < *limit
+            && *pages < limit.saturating_mul(PAGES_PER_LIMIT)
+        {
+            *pages += 1;
+            next_page = Some(What::Find { records: job.goal.records(), page: Some(page) });
+        }
+        if let What::Find { page: None, .. } = request.what {
+            let Some(job) = self.jobs.get_mut(&id) else { return };
+            job.lookup.answered(now, from, &found.contacts, found.linked, has_records);
+            self.locate(id);
+        }
+        if let Some(what) = next_page {
+            self.request(now, from, Some(id), what);
+        }
+        self.advance(now, id);
+    }
+
+    /// Verifies the records of an answer and reports those that are news.
+    fn take_records(&mut self, now: Instant, id: JobId, records: &[Bytes]) -> bool {
+        let Some(unix) = self.unix(now) else { return false };
+        let mut has_records = false;
+        for bytes in records {
+            let Some(job) = self.jobs.get_mut(&id) else { break };
+            let Ok(record) = Record::decode(bytes, &self.network) else { continue };
+            let is_asked = Some(record.kind()) == job.goal.records();
+            if !is_asked || record.key() != job.target || record.lifetime(unix).is_err() {
+                continue;
+            }
+            has_records = true;
+            match &mut job.goal {
+                Goal::Find { query, found, limit, .. } => {
+                    let newest = found.get(&record.author());
+                    if newest.is_some_and(|newest| *newest >= record.sequence())
+                        || newest.is_none() && found.len() >= *limit
+                    {
+                        continue;
+                    }
+                    found.insert(record.author(), record.sequence());
+                    let query = *query;
+                    self.event(Event::Record { query, record });
+                }
+                Goal::Peer(wanted) if record.author() == *wanted => {
+                    if let Content::Node { addrs, homes, .. } = record.content() {
+                        let (addrs, homes) = (addrs.clone(), homes.clone());
+                        let peer = PeerAddr { id: *wanted, addrs, homes };
+                        self.outputs.push_back(Output::Located { peer, vias: Vec::new() });
+                    }
+                }
+                Goal::Peer(_) | Goal::Store(_) | Goal::Table => {}
+            }
+        }
+        has_records
+    }
+
+    /// Reports where a wanted peer may be, as soon as anybody knows.
+    fn locate(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let Goal::Peer(wanted) = job.goal else { return };
+        if let Some((peer, vias)) = job.lookup.contact(wanted) {
+            self.outputs.push_back(Output::Located { peer, vias });
+        }
+    }
+
+    /// The owner wants a peer of which we know no address, or none that works.
+    pub(crate) fn search(&mut self, now: Instant, id: NodeId) {
+        let is_searched =
+            self.jobs.values().any(|job| matches!(job.goal, Goal::Peer(wanted) if wanted == id));
+        if is_searched {
+            return;
+        }
+        if let Some(entry) = self.table.get(id) {
+            let peer = entry.peer();
+            self.outputs.push_back(Output::Located { peer, vias: Vec::new() });
+        }
+        let is_begun =
+            self.is_joined() && self.begin(now, Key::of_node(id), Goal::Peer(id));
+        if !is_begun {
+            self.outputs.push_back(Output::Searched(id));
+        }
+    }
+
+    /// A wanted peer is linked, or wanted no longer.
+    pub(crate) fn end_search(&mut self, id: NodeId) {
+        let of = |job: &Job| matches!(job.goal, Goal::Peer(wanted) if wanted == id);
+        let job = self.jobs.iter().find(|(_, job)| of(job)).map(|(job, _)| *job);
+        if let Some(job) = job {
+            self.end_job(job);
+        }
+    }
+
+    /// Whether a wanted peer is being looked up.
+    pub(crate) fn is_searching(&self, id: NodeId) -> bool {
+        self.jobs.values().any(|job| matches!(job.goal, Goal::Peer(wanted) if wanted == id))
+    }
+
+    pub(super) fn end_job(&mut self, id: JobId) -> Option<Job> {
+        self.timers.stop(Timer::Job(id));
+        let job = self.jobs.remove(&id)?;
+        self.drop_requests(id);
+        Some(job)
+    }
+
+    fn lookup_done(&mut self, now: Instant, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        if let Goal::Store(_) | Goal::Table = job.goal {
+            self.size.observe(&job.target, &job.lookup.distances());
+        }
+        if let Goal::Store(_) = job.goal {
+            self.begin_storing(now, id);
+            return;
+        }
+        let Some(job) = self.end_job(id) else { return };
+        match job.goal {
+            Goal::Find { query, .. } => {
+                let cost = job.lookup.cost();
+                self.event(Event::Done { query, cost });
+            }
+            Goal::Peer(wanted) => self.outputs.push_back(Output::Searched(wanted)),
+            Goal::Store(_) | Goal::Table => {}
+        }
+        self.timers.set_no_later(Timer::Warm, now + super::warm::SETTLE);
+    }
+
+    /// The nodes near the record are known: asks all of them to keep it.
+    fn begin_storing(&mut self, now: Instant, id: JobId) {
+        let region_max = self.config.replicas.saturating_mul(4);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Goal::Store(storing) = &mut job.goal else { return };
+        let region = self.size.region(storing.wanted);
+        let near = job.lookup.nearest_answered();
+        let chosen: Vec<_> = near
+            .iter()
+            .enumerate()
+            .filter(|(at, peer)| {
+                let is_within = Key::of_node(peer.id).distance(&job.target) <= region;
+                *at < storing.wanted || is_within && *at < region_max
+            })
+            .map(|(_, peer)| peer.clone())
+            .collect();
+        storing.targets = chosen.iter().map(|peer| peer.id).collect();
+        storing.until = Some(now + STORE_MAX);
+        storing.wanted = storing.wanted.min(chosen.len().max(1));
+        for peer in chosen {
+            if self.linked.contains_key(&peer.id) {
+                self.request(now, peer.id, Some(id), What::Store);
+            } else {
+                self.reach(id, peer, Vec::new(), What::Store);
+            }
+        }
+        self.advance_storing(now, id);
+    }
+
+    pub(super) fn handle_stored(&mut self, now: Instant, from: NodeId, stored: &Stored) {
+        let Some(request) = self.take_request(now, from, stored.request) else { return };
+        let Some(id) = request.job else { return };
+        let Some(Job { goal: Goal::Store(storing), .. }) = self.jobs.get_mut(&id) else { return };
+        if !storing.targets.remove(&from) {
+            return;
+        }
+        match stored.outcome {
+            StoreOutcome::Kept => storing.kept += 1,
+            StoreOutcome::Clock => storing.clocks += 1,
+            StoreOutcome::Stale
+            | StoreOutcome::Full
+            | StoreOutcome::Invalid
+            | StoreOutcome::Unable => {}
+        }
+        self.advance_storing(now, id);
+    }
+
+    fn advance_storing(&mut self, now: Instant, id: JobId) {
+        let Some(Job { goal: Goal::Store(storing), .. }) = self.jobs.get(&id) else { return };
+        if storing.targets.is_empty() {
+            self.end_storing(now, id);
+        } else {
+            self.schedule(id);
+        }
+    }
+
+    fn end_storing(&mut self, now: Instant, id: JobId) {
+        let Some(job) = self.end_job(id) else { return };
+        if let Goal::Store(storing) = job.goal {
+            self.own_stored(now, &storing);
+        }
+    }
+}
+
+impl Job {
+    fn is_storing(&self) -> bool {
+        matches!(self.goal, Goal::Store(Storing { until: Some(_), .. }))
+    }
+}
+
+/// What a look-up of the owner's yields at most.
+pub(super) fn clamp_limit(limit: usize) -> usize {
+    limit.clamp(1, LIMIT_MAX)
+}
+
+impl Lookup {
+    fn cost(&self) -> LookupCost {
+        LookupCost {
+            requests: self.asked(),
+            rounds: self.rounds(),
+            answered: self.nearest_answered().len(),
+        }
+    }
+}

@@ -1,0 +1,619 @@
+//! One iterative look-up: asks peers nearer and nearer to a key until those around it have
+//! answered (Maymounkov and Mazières, *Kademlia*, 2002, §2.3).
+//!
+//! Pure state: the caller says who answered what, and is told whom to ask next. Nothing is said
+//! here of messages, links or records. What is ours:
+//!
+//! - *Ten in flight and no waiting.* Time-outs follow from round-trip times. A late peer frees its
+//!   slot and the next is asked in its place; it is waited for only when nothing else is left to
+//!   do, and its answer counts whenever it comes. Peers that failed the last time are asked besides
+//!   the others, in slots of their own, and are not waited for.
+//! - *Paths* (Baumgart and Mies, *S/Kademlia*, 2007): the peers to start with are dealt to a few
+//!   paths, what a peer names belongs to its path, and slots go round among the paths. Who takes
+//!   over one path has no more than its share of the slots.
+//! - *Regions* (design §6): a look-up ends when the whole region around the key has answered, in
+//!   which as many nodes are expected as there are copies of a record, not when the nearest have.
+//!   Sybils that crowd the key are asked besides the honest nodes of the region, not in their place:
+//!   see the module `choose`.
+//! - *A peer's word is only a hint.* What is named twice with different addresses keeps both, so
+//!   that the first liar does not decide where an honest node is looked for; a node to be reached
+//!   must be named by two peers, or by one that is linked to it.
+//!
+//! Invariants: candidates, their names and slots are bounded; a peer is asked at most twice, the
+//! second time only at another address; whatever is answered, a look-up ends.
+
+mod choose;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::table::subnets;
+use crate::id::NodeId;
+use crate::invite::{ADDRS_MAX, PeerAddr};
+use crate::key::{Distance, Key};
+use crate::time::Instant;
+use crate::wire::index::{CONTACTS_MAX, RecordKind};
+use crate::wire::node::HOMES_MAX;
+
+/// Bounds of the time allowed for one round trip, whatever was measured.
+const TIMEOUT_MIN: Duration = Duration::from_millis(200);
+const TIMEOUT_MAX: Duration = Duration::from_millis(1_500);
+
+/// Paths of a look-up at most.
+const PATHS_MAX: usize = 8;
+
+/// Peers kept for each candidate that can signal for it.
+const VIAS_MAX: usize = 4;
+
+/// Requests to one peer.
+const TRIES_MAX: u8 = 2;
+
+/// How a look-up is made.
+#[derive(Debug, Clone, Copy)]
+pub struct LookupConfig {
+    /// Requests under way; half as many again go to stale peers.
+    pub in_flight: usize,
+    /// Disjoint paths, 1 to 8. S/Kademlia finds little gain beyond 4.
+    pub paths: usize,
+    /// How many of the nearest peers have to answer.
+    pub k: usize,
+    /// The radius within which all have to answer, from [`SizeEstimate::region`]. With
+    /// [`Distance::MAX`], which says that it is unknown, the `k` nearest have to.
+    ///
+    /// [`SizeEstimate::region`]: super::size::SizeEstimate::region
+    pub region: Distance,
+    /// With [`Purpose::Records`]: how many answers with records, of as many networks, end it.
+    pub enough: usize,
+    /// With [`Purpose::Peer`]: how many have to name the peer, if none of them is linked to it.
+    /// This node is one of them if it knew the peer.
+    pub named: u8,
+    /// Most peers that are known to one look-up.
+    pub candidates_max: usize,
+}
+
+impl Default for LookupConfig {
+    fn default() -> Self {
+        Self {
+            in_flight: 10,
+            paths: 3,
+            k: 20,
+            region: Distance::MAX,
+            enough: usize::MAX,
+            named: 2,
+            candidates_max: 512,
+        }
+    }
+}
+
+/// What a look-up is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The nodes of the region around the key, all of them.
+    Nodes,
+    /// Where one node is reached. Itself it is never asked.
+    Peer(NodeId),
+    /// The records at the key.
+    Records(RecordKind),
+}
+
+/// A peer to begin with.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Who, and where.
+    pub peer: PeerAddr,
+    /// Whether this node is linked to it.
+    pub is_linked: bool,
+    /// The best known round-trip time.
+    pub rtt: Option<Duration>,
+    /// Peers of this node that are linked to it and can signal for it.
+    pub vias: Vec<NodeId>,
+    /// Whether the last attempt to reach it failed.
+    pub is_stale: bool,
+}
+
+/// A request to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// Whom to ask. Its addresses are a hint: who it is must be proved.
+    pub peer: PeerAddr,
+    /// The key to ask it for. Mostly that of the look-up; with [`Purpose::Nodes`] the peers of the
+    /// region are asked for points all over it, so that together they name everybody there.
+    pub target: Key,
+    /// Whether it was said to be linked.
+    pub is_linked: bool,
+    /// Peers that said they are linked to it, besides its homes.
+    pub via: Vec<NodeId>,
+    /// How long it is waited for, as far as is known: the first answers shorten it. A later answer
+    /// still counts as long as the look-up goes on.
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    /// In a slot.
+    Asked { at: Instant },
+    /// Its slot is given away, but it is waited for before the look-up ends.
+    Late { at: Instant },
+    /// An answer would count, but is not expected.
+    Silent { at: Instant },
+    Answered { has_records: bool },
+    Failed,
+}
+
+/// A peer that the look-up knows.
+#[derive(Debug, Clone)]
+struct Known {
+    peer: PeerAddr,
+    state: State,
+    vias: Vec<NodeId>,
+    rtt: Option<Duration>,
+    /// Answers before the one that named it.
+    depth: u32,
+    path: u8,
+    tries: u8,
+    /// Peers that named it; this node is one of them.
+    named: u8,
+    is_linked: bool,
+    is_stale: bool,
+    /// Whether this node knew it before; others' word of its addresses is not needed.
+    is_ours: bool,
+}
+
+/// An iterative look-up.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    target: Key,
+    own: NodeId,
+    purpose: Purpose,
+    config: LookupConfig,
+    known: BTreeMap<Distance, Known>,
+    /// Round trips that were measured, sorted.
+    trips: Vec<Duration>,
+    next_path: u8,
+    /// Points of the region that were asked for.
+    points: u32,
+    in_flight: usize,
+    stale_in_flight: usize,
+    asked: usize,
+    answered: usize,
+    rounds: u32,
+    steps: u32,
+    is_enough: bool,
+}
+
+impl Known {
+    /// Round trips before a request can be sent: to dial, or to have it signalled and to dial.
+    fn legs(&self) -> u32 {
+        match (self.is_linked, self.is_open()) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.peer.homes.is_empty() && !self.peer.addrs.is_empty()
+    }
+
+    /// How long an answer is waited for: three times what it should take, which is a round trip, and
+    /// one more for each that has to come first. `typical` is a round trip to anybody.
+    fn timeout(&self, typical: Option<Duration>) -> Duration {
+        let trip = self.rtt.or(typical).map_or(TIMEOUT_MAX, |rtt| rtt.saturating_mul(3));
+        trip.clamp(TIMEOUT_MIN, TIMEOUT_MAX) * (1 + self.legs())
+    }
+
+    /// When it is to be looked at again: after half of that time its slot is given away.
+    fn deadline(&self, typical: Option<Duration>) -> Option<Instant> {
+        let timeout = self.timeout(typical);
+        match self.state {
+            State::Asked { at } => Some(at + (timeout / 2).max(TIMEOUT_MIN)),
+            State::Late { at } => Some(at + timeout),
+            State::Waiting | State::Silent { .. } | State::Answered { .. } | State::Failed => None,
+        }
+    }
+
+    /// Whether it may still answer or has.
+    fn is_live(&self) -> bool {
+        match self.state {
+            State::Waiting | State::Asked { .. } => !self.is_stale,
+            State::Answered { .. } => true,
+            State::Late { .. } | State::Silent { .. } | State::Failed => false,
+        }
+    }
+
+    /// Adds what somebody else says of where it is. Returns whether that is news.
+    fn merge(&mut self, named: &PeerAddr) -> bool {
+        let mut is_news = false;
+        for addr in &named.addrs {
+            if !self.peer.addrs.contains(addr) && self.peer.addrs.len() < ADDRS_MAX {
+                self.peer.addrs.push(*addr);
+                is_news = true;
+            }
+        }
+        for home in &named.homes {
+            let is_known = self.peer.homes.iter().any(|known| known.id == home.id);
+            if !is_known && self.peer.homes.len() < HOMES_MAX {
+                self.peer.homes.push(home.clone());
+                is_news = true;
+            }
+        }
+        is_news
+    }
+}
+
+impl Lookup {
+    /// Begins a look-up of `target` by the node `own` with the peers that it knows.
+    #[must_use]
+    pub fn new(
+        target: Key,
+        own: NodeId,
+        purpose: Purpose,
+        mut config: LookupConfig,
+        start: impl IntoIterator<Item = Candidate>,
+    ) -> Self {
+        config.paths = config.paths.clamp(1, PATHS_MAX);
+        config.in_flight = config.in_flight.max(1);
+        let mut known = BTreeMap::new();
+        for mut candidate in start {
+            if candidate.peer.id == own || known.len() >= config.candidates_max {
+                continue;
+            }
+            candidate.vias.truncate(VIAS_MAX);
+            let distance = Key::of_node(candidate.peer.id).distance(&target);
+            known.entry(distance).or_insert(Known {
+                peer: candidate.peer,
+                state: State::Waiting,
+                vias: candidate.vias,
+                rtt: candidate.rtt,
+                depth: 0,
+                path: 0,
+                tries: 0,
+                named: 1,
+                is_linked: candidate.is_linked,
+                is_stale: candidate.is_stale && !candidate.is_linked,
+                is_ours: true,
+            });
+        }
+        for (path, known) in (0..config.paths).cycle().zip(known.values_mut()) {
+            known.path = u8::try_from(path).unwrap_or_default();
+        }
+        Self {
+            target,
+            own,
+            purpose,
+            config,
+            known,
+            trips: Vec::new(),
+            next_path: 0,
+            points: 0,
+            in_flight: 0,
+            stale_in_flight: 0,
+            asked: 0,
+            answered: 0,
+            rounds: 0,
+            steps: 0,
+            is_enough: false,
+        }
+    }
+
+    /// The key that is looked up.
+    #[must_use]
+    pub fn target(&self) -> &Key {
+        &self.target
+    }
+
+    /// What it is looked up for.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// The next peer to ask, until the slots are full.
+    pub fn poll(&mut self, now: Instant) -> Option<Ask> {
+        if self.is_satisfied() {
+            return None;
+        }
+        let may_fresh = self.in_flight < self.config.in_flight;
+        let may_stale = self.stale_in_flight < self.config.in_flight.div_ceil(2);
+        let distance = self.choose(|known| if known.is_stale { may_stale } else { may_fresh })?;
+        let typical = self.typical_trip();
+        let target = self.point_for(&distance);
+        let known = self.known.get_mut(&distance)?;
+        let timeout = known.timeout(typical);
+        known.state = State::Asked { at: now };
+        known.tries += 1;
+        self.asked += 1;
+        self.next_path = known.path + 1;
+        if known.is_stale {
+            self.stale_in_flight += 1;
+        } else {
+            self.in_flight += 1;
+        }
+        Some(Ask {
+            peer: known.peer.clone(),
+            target,
+            is_linked: known.is_linked,
+            via: known.vias.clone(),
+            timeout,
+        })
+    }
+
+    /// A peer answered with contacts, of which it is linked to those whose bit in `linked` is set.
+    /// Returns those contacts that are new.
+    ///
+    /// An answer of a peer that was not asked, or that answered already, is ignored.
+    pub fn answered(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        contacts: &[PeerAddr],
+        linked: u32,
+        has_records: bool,
+    ) -> Vec<NodeId> {
+        let distance = self.distance(from);
+        let Some(known) = self.known.get_mut(&distance) else { return Vec::new() };
+        if known.tries == 0 || matches!(known.state, State::Answered { .. }) {
+            return Vec::new();
+        }
+        let trips = known.legs() + 1;
+        let (before, is_stale) = (known.state, known.is_stale);
+        known.state = State::Answered { has_records };
+        let (path, depth) = (known.path, known.depth + 1);
+        self.free(before, is_stale);
+        if let State::Asked { at } | State::Late { at } | State::Silent { at } = before {
+            let trip = (now - at) / trips;
+            let place = self.trips.partition_point(|other| *other < trip);
+            self.trips.insert(place, trip);
+        }
+        self.answered += 1;
+        self.rounds = self.rounds.max(depth);
+        let mut new = Vec::new();
+        for (index, contact) in contacts.iter().take(CONTACTS_MAX).enumerate() {
+            // An answer names a peer once.
+            if contacts[..index].iter().any(|other| other.id == contact.id) {
+                continue;
+            }
+            let via = (linked >> index & 1 == 1).then_some(from);
+            if contact.id != from && self.name(contact, via, path, depth) {
+                new.push(contact.id);
+                if self.distance(contact.id) < distance {
+                    self.steps = self.steps.max(depth);
+                }
+            }
+        }
+        self.is_enough = self.is_enough || has_records && self.has_enough();
+        // What is a long time depends on the answers.
+        self.handle_timeout(now);
+        new
+    }
+
+    /// Takes in a contact that a peer named. Returns whether it is new.
+    fn name(&mut self, contact: &PeerAddr, via: Option<NodeId>, path: u8, depth: u32) -> bool {
+        if contact.id == self.own {
+            return false;
+        }
+        let distance = self.distance(contact.id);
+        if let Some(known) = self.known.get_mut(&distance) {
+            known.named = known.named.saturating_add(1);
+            let is_new_via = via.is_some_and(|via| !known.vias.contains(&via));
+            if is_new_via && known.vias.len() < VIAS_MAX {
+                known.vias.extend(via);
+            }
+            let is_news = !known.is_ours && known.merge(contact);
+            if (is_news || is_new_via) && known.state == State::Failed && known.tries < TRIES_MAX {
+                known.state = State::Waiting;
+            }
+            return false;
+        }
+        if self.known.len() >= self.config.candidates_max && !self.make_room(&distance) {
+            return false;
+        }
+        let known = Known {
+            peer: contact.clone(),
+            state: State::Waiting,
+            vias: via.into_iter().collect(),
+            rtt: None,
+            depth,
+            path,
+            tries: 0,
+            named: 1,
+            is_linked: false,
+            is_stale: false,
+            is_ours: false,
+        };
+        self.known.insert(distance, known);
+        true
+    }
+
+    /// Notes that this node is, or is not any more, linked to a peer. Worth saying of the new
+    /// contacts of an answer: who is linked is asked first.
+    pub fn set_linked(&mut self, id: NodeId, is_linked: bool, rtt: Option<Duration>) {
+        let distance = self.distance(id);
+        if let Some(known) = self.known.get_mut(&distance) {
+            known.is_linked = is_linked;
+            known.rtt = rtt.or(known.rtt);
+        }
+    }
+
+    /// A peer that was asked could not be reached, or refused.
+    pub fn failed(&mut self, _now: Instant, from: NodeId) {
+        let distance = self.distance(from);
+        let Some(known) = self.known.get_mut(&distance) else { return };
+        let (before, is_stale) = (known.state, known.is_stale);
+        if let State::Asked { .. } | State::Late { .. } | State::Silent { .. } = before {
+            known.state = State::Failed;
+            self.free(before, is_stale);
+        }
+    }
+
+    /// Gives away the slots of those that are late, and gives up those that are silent.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let typical = self.typical_trip();
+        let (mut fresh, mut stale) = (0, 0);
+        for known in self.known.values_mut() {
+            if let State::Asked { at } = known.state
+                && known.deadline(typical).is_some_and(|deadline| deadline <= now)
+            {
+                known.state = State::Late { at };
+                *(if known.is_stale { &mut stale } else { &mut fresh }) += 1;
+            }
+            if let State::Late { at } = known.state
+                && known.deadline(typical).is_some_and(|deadline| deadline <= now)
+            {
+                known.state = State::Silent { at };
+            }
+        }
+        self.in_flight -= fresh;
+        self.stale_in_flight -= stale;
+    }
+
+    /// When [`Lookup::handle_timeout`] is next to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let typical = self.typical_trip();
+        self.known.values().filter_map(|known| known.deadline(typical)).min()
+    }
+
+    /// The median of the round trips so far.
+    fn typical_trip(&self) -> Option<Duration> {
+        self.trips.get(self.trips.len() / 2).copied()
+    }
+
+    /// Whether nothing more is asked, and nobody waited for. Answers may still come.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        if self.is_satisfied() {
+            return true;
+        }
+        // Stale peers are waited for only if there is nobody else.
+        let is_alone = self.answered == 0;
+        self.in_flight == 0
+            && (!is_alone || self.stale_in_flight == 0)
+            && self.choose(|known| is_alone || !known.is_stale).is_none()
+            && !self.is_awaited()
+    }
+
+    /// Whether somebody is late whose answer would change the outcome.
+    fn is_awaited(&self) -> bool {
+        let mut nearer = 0.0;
+        for (distance, known) in &self.known {
+            match known.state {
+                _ if nearer >= self.config.k as f64 && !self.is_in_region(distance) => break,
+                State::Late { .. } if !known.is_stale || self.answered == 0 => return true,
+                State::Answered { .. } => nearer = self.count(nearer, distance),
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Those who answered of the region, and beyond it until there are `k` (of a crowd of Sybils
+    /// only a few count, see the module `choose`); nearest first. They are who keeps what is stored
+    /// at the key.
+    #[must_use]
+    pub fn nearest_answered(&self) -> Vec<PeerAddr> {
+        let mut nearer = 0.0;
+        let mut found = Vec::new();
+        for (distance, known) in self.answers() {
+            if nearer >= self.config.k as f64 && !self.is_in_region(distance) {
+                break;
+            }
+            found.push(known.peer.clone());
+            nearer = self.count(nearer, distance);
+        }
+        found
+    }
+
+    /// The distances of the `k` nearest that answered, nearest first: an observation for the
+    /// estimate of the network's size. Empty if the look-up was cut short.
+    #[must_use]
+    pub fn distances(&self) -> Vec<Distance> {
+        if self.is_satisfied() {
+            return Vec::new();
+        }
+        self.answers().take(self.config.k).map(|(distance, _)| *distance).collect()
+    }
+
+    fn answers(&self) -> impl Iterator<Item = (&Distance, &Known)> {
+        self.known.iter().filter(|(_, known)| matches!(known.state, State::Answered { .. }))
+    }
+
+    /// Requests made.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// Answers received.
+    #[must_use]
+    pub fn answers_received(&self) -> usize {
+        self.answered
+    }
+
+    /// The longest chain of answers, each of a peer that the one before named: the round trips that
+    /// had to be made one after the other.
+    #[must_use]
+    pub fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
+    /// As [`rounds`](Self::rounds), without the end of the chain in which nobody new and nearer was
+    /// named: after so many round trips all were known, the rest was for making sure.
+    #[must_use]
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// Where a peer is, by what was named, and who can signal for it.
+    #[must_use]
+    pub fn contact(&self, id: NodeId) -> Option<(PeerAddr, Vec<NodeId>)> {
+        let known = self.known.get(&self.distance(id))?;
+        Some((known.peer.clone(), known.vias.clone()))
+    }
+
+    /// Whether what was looked for is there, before all have answered.
+    fn is_satisfied(&self) -> bool {
+        match self.purpose {
+            Purpose::Nodes => false,
+            Purpose::Records(_) => self.is_enough,
+            Purpose::Peer(id) => self.known.get(&self.distance(id)).is_some_and(|known| {
+                known.is_linked || !known.vias.is_empty() || known.named >= self.config.named
+            }),
+        }
+    }
+
+    /// Whether enough answers with records came, of different networks. Peers of no global network
+    /// are told apart by who they are.
+    fn has_enough(&self) -> bool {
+        let mut networks = Vec::new();
+        let mut others = 0;
+        for (_, known) in self.answers() {
+            if known.state != (State::Answered { has_records: true }) {
+                continue;
+            }
+            match subnets(&known.peer, false)[0] {
+                None => others += 1,
+                Some(network) if networks.contains(&network) => {}
+                Some(network) => networks.push(network),
+            }
+        }
+        networks.len() + others >= self.config.enough
+    }
+
+    fn free(&mut self, before: State, is_stale: bool) {
+        if let State::Asked { .. } = before {
+            let slots = if is_stale { &mut self.stale_in_flight } else { &mut self.in_flight };
+            *slots -= 1;
+        }
+    }
+
+    fn distance(&self, id: NodeId) -> Distance {
+        Key::of_node(id).distance(&self.target)
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,183 @@
+//! Warm connections: to the nodes nearest to us and to some anywhere.
+//!
+//! They make the floor of the index: through them a node is found and signalled for by its
+//! neighbours, behind whatever NAT, with no other role filled by anybody. The nearest ones change
+//! as nodes come and go; the others stay until they are lost.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use super::job::Goal;
+use super::table::Entry;
+use super::{Index, Output, Timer};
+use crate::id::NodeId;
+use crate::invite::PeerAddr;
+use crate::key::Key;
+use crate::time::Instant;
+
+/// Time for changes that come together to be seen as one.
+pub(super) const SETTLE: Duration = Duration::from_millis(500);
+
+/// Pause between looks at the choice while it is not complete.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// How long a peer that could not be reached is not tried again.
+const COLD: Duration = Duration::from_secs(300);
+
+/// How long a warm connection may take to be made.
+const WARMING_MAX: Duration = Duration::from_secs(20);
+
+/// Peers remembered as not to be reached.
+const COLD_MAX: usize = 256;
+
+/// Warm connections being made at a time.
+const WARMING_AT_A_TIME: usize = 4;
+
+/// Look-ups at random keys that fill the table of a newcomer, besides the one at its own.
+const FILL: u32 = 4;
+
+/// Pause between these.
+const FILL_PAUSE: Duration = Duration::from_secs(3);
+
+impl Index {
+    /// Whether the owner of this node is served by keeping the link to this peer.
+    pub(crate) fn is_warm(&self, id: NodeId) -> bool {
+        self.warm.contains(&id)
+    }
+
+    /// Whether a peer is one of the nearest to us that we know.
+    pub(super) fn is_near(&self, id: NodeId) -> bool {
+        self.near().contains(&id)
+    }
+
+    /// The nearest peers that we know, linked or not, those that cannot be reached left out.
+    fn near(&self) -> BTreeSet<NodeId> {
+        let wanted = self.config.warm_near;
+        let mut near: Vec<_> = self
+            .table
+            .nearest(&self.key, wanted + self.cold.len().min(COLD_MAX))
+            .into_iter()
+            .map(|entry| (entry.key().distance(&self.key), entry.id()))
+            .chain(
+                self.linked
+                    .values()
+                    .filter(|linked| linked.serves)
+                    .map(|linked| (linked.key.distance(&self.key), linked.peer.id)),
+            )
+            .filter(|(_, id)| !self.cold.contains_key(id))
+            .collect();
+        near.sort_unstable();
+        near.dedup();
+        near.into_iter().take(wanted).map(|(_, id)| id).collect()
+    }
+
+    pub(super) fn choose_warm(&mut self, now: Instant) {
+        self.cold.retain(|_, until| *until > now);
+        let late: Vec<_> = self
+            .warming
+            .iter()
+            .filter(|(_, since)| now - **since >= WARMING_MAX)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.warming.remove(&id);
+            self.cool(now, id);
+        }
+        let mut chosen = self.near();
+        let wanted = chosen.len() + self.config.warm_random;
+        // Those that stand first: a warm connection is worth what it cost.
+        let standing: Vec<_> =
+            self.warm.iter().copied().filter(|id| self.linked.contains_key(id)).collect();
+        fill(&mut chosen, wanted, standing);
+        let mut linked: Vec<_> = self
+            .linked
+            .values()
+            .filter(|linked| linked.serves)
+            .map(|linked| linked.peer.id)
+            .collect();
+        shuffle(&mut self.rng, &mut linked);
+        fill(&mut chosen, wanted, linked);
+        let missing = wanted.saturating_sub(chosen.len());
+        let fresh = {
+            let (cold, chosen) = (&self.cold, &chosen);
+            self.table.random(&mut self.rng, missing, |entry| {
+                !cold.contains_key(&entry.id()) && !chosen.contains(&entry.id())
+            })
+        };
+        fill(&mut chosen, wanted, fresh.into_iter().map(Entry::id).collect::<Vec<_>>());
+        self.apply_warm(now, chosen);
+    }
+
+    fn apply_warm(&mut self, now: Instant, chosen: BTreeSet<NodeId>) {
+        let old = core::mem::replace(&mut self.warm, chosen);
+        for id in old.difference(&self.warm) {
+            self.warming.remove(id);
+            self.outputs.push_back(Output::Warm(*id, false));
+        }
+        for id in self.warm.difference(&old) {
+            self.outputs.push_back(Output::Warm(*id, true));
+        }
+        let missing: Vec<PeerAddr> = self
+            .warm
+            .iter()
+            .filter(|id| !self.linked.contains_key(id) && !self.warming.contains_key(id))
+            .filter_map(|id| self.table.get(*id))
+            .take(WARMING_AT_A_TIME.saturating_sub(self.warming.len()))
+            .map(Entry::peer)
+            .collect();
+        for peer in missing {
+            self.warming.insert(peer.id, now);
+            self.outputs.push_back(Output::Reach { peer, vias: Vec::new() });
+        }
+        let is_complete = self.warm.iter().all(|id| self.linked.contains_key(id));
+        if !is_complete && self.is_joined() {
+            let at = now + self.jitter(PAUSE);
+            self.timers.set_no_later(Timer::Warm, at);
+        }
+    }
+
+    /// A peer could not be reached: others are chosen for a while.
+    pub(super) fn cool(&mut self, now: Instant, id: NodeId) {
+        if self.cold.len() < COLD_MAX {
+            self.cold.insert(id, now + COLD);
+        }
+        self.timers.set_no_later(Timer::Warm, now + SETTLE);
+    }
+
+    /// Fills the table of a newcomer, then looks now and then at what nothing was heard of.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        if !self.is_joined() {
+            return;
+        }
+        let is_first = self.refreshes == 0;
+        self.refreshes = self.refreshes.saturating_add(1);
+        let target = if is_first { Some(self.key) } else { self.draw_target(now) };
+        if let Some(target) = target {
+            self.begin(now, target, Goal::Table);
+        }
+        let pause = if self.refreshes <= FILL { FILL_PAUSE } else { self.config.refresh };
+        let at = now + self.jitter(pause);
+        self.timers.set(Timer::Refresh, at);
+    }
+
+    fn draw_target(&mut self, now: Instant) -> Option<Key> {
+        self.table.refresh_target(now, &mut self.rng)
+    }
+}
+
+fn fill(chosen: &mut BTreeSet<NodeId>, wanted: usize, from: Vec<NodeId>) {
+    for id in from {
+        if chosen.len() >= wanted {
+            return;
+        }
+        chosen.insert(id);
+    }
+}
+
+/// Puts items into a random order (Fisher and Yates).
+fn shuffle<T>(rng: &mut impl rand_core::Rng, items: &mut [T]) {
+    for last in (1..items.len()).rev() {
+        let other = rng.next_u64() % (last as u64 + 1);
+        items.swap(last, usize::try_from(other).expect("an index"));
+    }
+}

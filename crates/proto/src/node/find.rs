@@ -1,0 +1,414 @@
+//! The index and the bootstrap as parts of the node: the peers that they seek, the links that are
+//! kept for them, and where this node is, for others to find.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::dial::Word;
+use super::{Event, LinkId, Node, Output, RemoteAddr, Side, Timer};
+use crate::bootstrap;
+use crate::candidate::Mapping;
+use crate::egress::{canonical, class_of};
+use crate::id::NodeId;
+use crate::index::{self, Place};
+use crate::invite::{ADDRS_MAX, PeerAddr};
+use crate::machine::Machine;
+use crate::time::Instant;
+use crate::wire::NodeMessage;
+use crate::wire::node::{HOME_ADDRS_MAX, Home, Release};
+
+/// How long a peer is sought for one request of the index. A handshake over a slow way takes one
+/// second, signalling and punching two; whoever is slower is no use to a look-up.
+const SEEK_MAX: Duration = Duration::from_secs(6);
+
+/// How long a link of no use is kept, in case that it is of use again.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// Pause before a link that was of use is looked at again.
+const IDLE_AGAIN: Duration = Duration::from_secs(60);
+
+/// Signallers asked for a peer that the index seeks.
+const VIAS_MAX: usize = 2;
+
+/// How long a NAT may let in answers to what was sent: RFC 4787 §4.3 asks for two minutes at least,
+/// Linux has three.
+const SOLICITED: Duration = Duration::from_secs(180);
+
+/// Addresses remembered as such.
+const SOLICITED_MAX: usize = 512;
+
+/// Peers that have to come unasked before we say that anybody can.
+const STRANGERS_MIN: usize = 2;
+
+/// Whether others get in unasked.
+#[derive(Debug, Default)]
+pub(super) struct Openness {
+    /// To whom something was sent, and when last.
+    sent: BTreeMap<IpAddr, Instant>,
+    /// Peers that came unasked since we are where we are.
+    strangers: BTreeSet<NodeId>,
+}
+
+impl Openness {
+    /// Something is sent to this address.
+    pub(super) fn sent(&mut self, now: Instant, to: SocketAddr) {
+        if self.sent.len() >= SOLICITED_MAX {
+            self.sent.retain(|_, at| now - *at < SOLICITED);
+        }
+        if self.sent.len() < SOLICITED_MAX {
+            self.sent.insert(to.ip(), now);
+        } else {
+            // Too many to tell who came unasked.
+            self.strangers.clear();
+        }
+    }
+
+    fn came(&mut self, now: Instant, peer: NodeId, from: SocketAddr) {
+        let is_asked = self.sent.get(&from.ip()).is_some_and(|at| now - *at < SOLICITED);
+        if !is_asked && self.strangers.len() < STRANGERS_MIN {
+            self.strangers.insert(peer);
+        }
+    }
+}
+
+impl Node {
+    /// Carries out what index and bootstrap want, until they want nothing.
+    pub(super) fn drain_parts(&mut self, now: Instant) {
+        loop {
+            if let Some(output) = self.index.poll_output() {
+                self.handle_index(now, output);
+            } else if let Some(output) = self.bootstrap.poll_output() {
+                self.handle_bootstrap(now, output);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn handle_index(&mut self, now: Instant, output: index::Output) {
+        match output {
+            index::Output::Send(peer, message) => {
+                if let Some(link) = self.link_to(peer) {
+                    self.send(link, NodeMessage::Index(message));
+                }
+            }
+            index::Output::Reach { peer, vias } => self.seek(now, peer, vias),
+            index::Output::Release(peer) => {
+                if let Some(state) = self.peers.get_mut(&peer) {
+                    state.for_index = false;
+                    self.forget_if_unwanted(peer);
+                }
+            }
+            index::Output::Located { peer, vias } => self.learn(now, peer, &vias),
+            index::Output::Searched(peer) => self.report_if_unreachable(peer),
+            index::Output::Warm(peer, is_warm) => self.handle_warm(now, peer, is_warm),
+            index::Output::Disk(token, action) => {
+                self.outputs.push_back(Output::Disk { token, action });
+            }
+            index::Output::Event(event) => self.event(Event::Index(event)),
+        }
+    }
+
+    fn handle_bootstrap(&mut self, now: Instant, output: bootstrap::Output) {
+        match output {
+            bootstrap::Output::Dial { peer } => self.dial_cached(now, peer),
+            bootstrap::Output::GiveUp(peer) => {
+                if let Some(state) = self.peers.get_mut(&peer) {
+                    state.for_bootstrap = false;
+                    self.forget_if_unwanted(peer);
+                    self.event(Event::NotReached(peer));
+                }
+            }
+            bootstrap::Output::Event(bootstrap::Event::Joined { how, peers }) => {
+                self.event(Event::Joined { how, peers });
+            }
+            bootstrap::Output::Event(bootstrap::Event::Alone) => self.event(Event::Alone),
+        }
+    }
+
+    /// A peer of an earlier run or of the LAN: the owner's own knowledge.
+    fn dial_cached(&mut self, now: Instant, peer: PeerAddr) {
+        let id = peer.id;
+        if self.link_to(id).is_some() || !self.has_room_for(id) {
+            return self.not_reached(now, id);
+        }
+        let state = self.peers.entry(id).or_default();
+        state.for_bootstrap = true;
+        state.remember(Word::Owner, &peer);
+        self.timers.set(Timer::Seek(id), now + SEEK_MAX);
+        self.attempt(now, id);
+    }
+
+    /// Reaches a peer for the index, once.
+    fn seek(&mut self, now: Instant, peer: PeerAddr, vias: Vec<NodeId>) {
+        let id = peer.id;
+        if id == self.id || self.link_to(id).is_some() || !self.has_room_for(id) {
+            return self.index.unreachable(now, id);
+        }
+        let state = self.peers.entry(id).or_default();
+        state.for_index = true;
+        state.remember(Word::Peer, &peer);
+        self.timers.set_if_idle(Timer::Seek(id), now + SEEK_MAX);
+        self.attempt_signalled(now, id, &vias);
+        self.give_up_if_idle(now, id);
+    }
+
+    /// Somebody says where a peer that the owner wants may be.
+    fn learn(&mut self, now: Instant, peer: PeerAddr, vias: &[NodeId]) {
+        let id = peer.id;
+        if self.link_to(id).is_some() {
+            return;
+        }
+        let Some(state) = self.peers.get_mut(&id) else { return };
+        state.remember(Word::Peer, &peer);
+        self.attempt_signalled(now, id, vias);
+    }
+
+    /// Tries what others say of a peer: through those linked to it, through its homes and, if it
+    /// has none, straight.
+    fn attempt_signalled(&mut self, now: Instant, id: NodeId, vias: &[NodeId]) {
+        let Some(state) = self.peers.get(&id) else { return };
+        let (addrs, homes) = (state.claimed_addrs.clone(), state.claimed_homes.clone());
+        let linked = |via: &NodeId| self.link_to(*via);
+        let mut signallers: Vec<_> = vias.iter().filter_map(linked).take(VIAS_MAX).collect();
+        if signallers.is_empty() {
+            signallers = homes.iter().filter_map(|home| linked(&home.id)).take(VIAS_MAX).collect();
+        }
+        if homes.is_empty() {
+            for addr in addrs {
+                self.dial(now, id, RemoteAddr::Direct(addr), Word::Peer);
+            }
+        } else if signallers.is_empty() {
+            for home in homes.iter().take(VIAS_MAX) {
+                self.want_as_home(now, home, id, Word::Peer);
+            }
+        }
+        for link in signallers {
+            self.request_channel(link, id);
+        }
+    }
+
+    /// Whether one more peer can be remembered, if it is not yet.
+    pub(super) fn has_room_for(&self, id: NodeId) -> bool {
+        self.peers.len() < self.config.peers_max || self.peers.contains_key(&id)
+    }
+
+    /// A peer that is sought once has had its time.
+    pub(super) fn end_seek(&mut self, now: Instant, id: NodeId) {
+        let Some(state) = self.peers.get_mut(&id) else { return };
+        let is_cached = core::mem::take(&mut state.for_bootstrap);
+        if core::mem::take(&mut state.for_index) || is_cached {
+            if is_cached {
+                self.event(Event::NotReached(id));
+            }
+            self.forget_if_unwanted(id);
+            self.not_reached(now, id);
+        }
+    }
+
+    /// Ends the search for a peer for which nothing is under way any more.
+    pub(super) fn give_up_if_idle(&mut self, now: Instant, id: NodeId) {
+        let is_sought =
+            self.peers.get(&id).is_some_and(|state| state.for_index || state.for_bootstrap);
+        if is_sought && !self.is_under_way(id) {
+            self.timers.stop(Timer::Seek(id));
+            self.end_seek(now, id);
+        }
+    }
+
+    fn not_reached(&mut self, now: Instant, id: NodeId) {
+        self.index.unreachable(now, id);
+        self.bootstrap.handle_input(now, bootstrap::Input::DialFailed(id));
+    }
+
+    /// Tells index and bootstrap of the first link to a peer.
+    pub(super) fn peer_came(&mut self, now: Instant, link: LinkId, remote: RemoteAddr) {
+        let Some(state) = self.links.get(&link) else { return };
+        let (peer, side) = (state.peer, state.side);
+        if let (Side::Server, RemoteAddr::Direct(from)) = (side, remote) {
+            let was_open = self.is_open();
+            self.openness.came(now, peer, canonical(from));
+            if self.is_open() != was_open {
+                self.tell_homes(now);
+            }
+        }
+        if let Some(state) = self.peers.get_mut(&peer) {
+            (state.for_index, state.for_bootstrap) = (false, false);
+        }
+        self.timers.stop(Timer::Seek(peer));
+        if let Some(contact) = self.contact(peer) {
+            self.index.peer_up(now, contact);
+        }
+        self.index.end_search(peer);
+        let is_ours = side == Side::Client;
+        self.bootstrap.handle_input(now, bootstrap::Input::PeerUp { peer, is_ours });
+    }
+
+    /// Looks after a while whether a link is of use.
+    pub(super) fn watch_idle(&mut self, now: Instant, link: LinkId) {
+        self.timers.set(Timer::Idle(link), now + IDLE_MAX);
+    }
+
+    pub(super) fn peer_went(&mut self, now: Instant, peer: NodeId) {
+        self.index.peer_down(now, peer);
+        self.bootstrap.handle_input(now, bootstrap::Input::PeerDown(peer));
+    }
+
+    /// Tells the index where a linked peer is.
+    pub(super) fn peer_moved(&mut self, now: Instant, peer: NodeId) {
+        if let Some(contact) = self.contact(peer) {
+            let seen = self.link_to(peer).and_then(|link| self.links[&link].paths.frame_addr());
+            let ip = seen.map(|addr| addr.ip()).filter(|ip| class_of(*ip).is_none());
+            self.index.peer_moved(now, contact, None, ip);
+        }
+    }
+
+    /// Where a linked peer is reached by others: as we see it, as it says, and through its homes
+    /// unless it says that it needs none.
+    #[must_use]
+    pub fn contact(&self, peer: NodeId) -> Option<PeerAddr> {
+        let link = self.links.get(&self.link_to(peer)?)?;
+        let mut addrs: Vec<_> = link.paths.frame_addr().into_iter().collect();
+        for addr in &link.addrs {
+            if addrs.len() < ADDRS_MAX && !addrs.contains(addr) {
+                addrs.push(*addr);
+            }
+        }
+        let homes = if link.is_open {
+            Vec::new()
+        } else {
+            link.homes.iter().map(|named| named.home.clone()).collect()
+        };
+        Some(PeerAddr { id: peer, addrs, homes })
+    }
+
+    /// Whether anybody may dial us without help: there is no NAT, or strangers came through it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let is_public = |ip: IpAddr| {
+            class_of(ip).is_none() || self.config.allow_nets.iter().any(|net| net.contains(ip))
+        };
+        self.candidates.offer(false, 1).iter().any(|addr| is_public(addr.ip()))
+            && (self.candidates.mapping() == Mapping::None
+                || self.openness.strangers.len() >= STRANGERS_MIN)
+    }
+
+    /// Others see us at another address: what we know of our NAT may be of the old one.
+    pub(super) fn handle_observed(&mut self, now: Instant, id: LinkId, addr: SocketAddr) {
+        let Some(link) = self.links.get(&id) else { return };
+        let peer = link.peer;
+        let before = self.candidates.offer(false, 1);
+        if self.candidates.report(peer, addr) {
+            if !before.is_empty() && self.candidates.offer(false, 1) != before {
+                self.openness.strangers.clear();
+            }
+            self.event(Event::Observed);
+            self.offer_candidates(now);
+            self.tell_homes(now);
+        }
+    }
+
+    /// Where we are, for our node record.
+    pub(super) fn place(&self) -> Place {
+        let mut addrs = self.candidates.offer(false, HOME_ADDRS_MAX);
+        if addrs.is_empty() {
+            addrs = self.candidates.host_addrs();
+            addrs.truncate(HOME_ADDRS_MAX);
+        }
+        let homes = if self.is_open() { Vec::new() } else { self.our_homes() };
+        Place { addrs, homes }
+    }
+
+    /// Whether a link to this peer is to last: the owner, the index, or the peer itself wants it.
+    pub(super) fn is_kept(&self, peer: NodeId) -> bool {
+        self.index.is_warm(peer)
+            || self.service.holds(peer)
+            || self.peers.get(&peer).is_some_and(|state| state.keep)
+    }
+
+    /// The links to a peer are to last, or not for the reason that was.
+    pub(super) fn handle_warm(&mut self, now: Instant, peer: NodeId, is_warm: bool) {
+        let links: Vec<_> =
+            self.links.iter().filter(|(_, l)| l.peer == peer).map(|(id, _)| *id).collect();
+        for link in links {
+            if is_warm {
+                self.want_home(now, link);
+            } else {
+                self.release_if_unkept(now, link);
+            }
+        }
+    }
+
+    /// Gives up a reservation at a peer whose link is not to last.
+    pub(super) fn release_if_unkept(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let peer = link.peer;
+        let is_borrowed = link.home_addr.is_some() || core::mem::take(&mut link.is_asked);
+        // Two that hold reservations at each other only because the other does would never end.
+        let is_wanted = self.index.is_warm(peer)
+            || self.peers.get(&peer).is_some_and(|state| state.keep);
+        if is_wanted {
+            return;
+        }
+        if is_borrowed {
+            self.timers.stop(Timer::Reservation(id));
+            self.send(id, NodeMessage::Release(Release {}));
+            if self.links.get(&id).is_some_and(|link| link.home_addr.is_some()) {
+                self.move_home(now, id, None);
+            }
+        }
+        self.timers.set(Timer::Idle(id), now + IDLE_MAX);
+    }
+
+    /// A link has been there for a while: is it of use?
+    pub(super) fn check_idle(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let peer = link.peer;
+        if self.is_kept(peer) {
+            return; // Whatever ends that sets the timer again.
+        }
+        let carries = self.held.iter().any(|((on, _), held)| *on == id && held.is_used())
+            || self.service.carries_for(peer)
+            || self.is_wanted(peer);
+        if carries {
+            self.timers.set(Timer::Idle(id), now + IDLE_AGAIN);
+        } else {
+            self.timers.set(Timer::Idle(id), now + IDLE_MAX);
+            self.outputs.push_back(Output::CloseIfIdle(id));
+        }
+    }
+
+    /// Whether a linked peer takes part in the index.
+    #[must_use]
+    pub fn serves(&self, peer: NodeId) -> bool {
+        self.index.is_served_by(peer)
+    }
+
+    /// The index at this moment.
+    #[must_use]
+    pub fn index_stats(&self) -> index::IndexStats {
+        self.index.stats()
+    }
+
+    /// Whether anybody can be asked.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.index.is_joined()
+    }
+
+    /// Homes, those first that anybody can dial.
+    pub(super) fn ranked_homes(&self) -> Vec<Home> {
+        let mut homes: Vec<_> = self
+            .links
+            .values()
+            .filter_map(|link| {
+                let addr = link.home_addr?;
+                let is_kept = self.peers.get(&link.peer).is_some_and(|state| state.keep);
+                Some((!link.is_open, !is_kept, Home { id: link.peer, addrs: vec![addr] }))
+            })
+            .collect();
+        homes.sort_by_key(|(is_closed, is_unkept, _)| (*is_closed, *is_unkept));
+        homes.into_iter().map(|(.., home)| home).collect()
+    }
+}

@@ -1,0 +1,156 @@
+//! Who is there: a network that has stood for a while, and how its members come and go.
+//!
+//! Sessions are Weibull-distributed with a shape well below one (Stutzbach and Rejaie,
+//! *Understanding Churn in Peer-to-Peer Networks*, IMC 2006: shapes of 0.34 to 0.59): many end
+//! soon, some last for days. A world that begins has been running for ever: who is on at that
+//! moment is in a long session (the inspection paradox), and what is left of it has the
+//! equilibrium distribution of the renewal process.
+//!
+//! A departure is followed by an arrival somewhere else, so that the number of those who are on
+//! stays about the same.
+
+use core::time::Duration;
+
+use baran_proto::time::Instant;
+
+use crate::draw::Draw;
+use crate::world::{Profile, World};
+
+/// Shape of session lengths.
+const SHAPE: f64 = 0.55;
+
+/// The gamma function at 1 + 1/[`SHAPE`]: mean of a Weibull of scale 1.
+const MEAN_OF_UNIT: f64 = 1.702;
+
+/// How the population is.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Nodes that are on at a time.
+    pub nodes: usize,
+    /// Share of those who are on that leaves in an hour.
+    pub churn_per_h: f64,
+    /// Of all who ever come, the share that is on at a time.
+    pub availability: f64,
+    /// Share of departures for good, each in exchange for a newcomer.
+    pub replaced: f64,
+    /// Share of the first caches' contacts that are not on.
+    pub stale: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { nodes: 1_000, churn_per_h: 0.0, availability: 0.5, replaced: 0.1, stale: 0.2 }
+    }
+}
+
+/// The rules by which hosts come and go once the world runs.
+#[derive(Debug)]
+pub struct Churn {
+    draw: Draw,
+    scale_s: f64,
+    mean_off_s: f64,
+    replaced: f64,
+}
+
+impl Churn {
+    fn new(seed: u64, config: &Config) -> Option<Self> {
+        (config.churn_per_h > 0.0).then(|| {
+            let mean_s = 3600.0 / config.churn_per_h;
+            let availability = config.availability.clamp(0.01, 0.99);
+            Self {
+                draw: Draw::new(seed, 7),
+                scale_s: mean_s / MEAN_OF_UNIT,
+                mean_off_s: mean_s * (1.0 - availability) / availability,
+                replaced: config.replaced,
+            }
+        })
+    }
+
+    fn session(&mut self) -> Duration {
+        seconds(self.draw.weibull(self.scale_s, SHAPE))
+    }
+
+    /// What is left of a session that is going on.
+    fn rest_of_session(&mut self) -> Duration {
+        seconds(self.scale_s * self.draw.gamma(1.0 / SHAPE).powf(1.0 / SHAPE))
+    }
+
+    fn absence(&mut self) -> Duration {
+        seconds(self.draw.exponential(self.mean_off_s))
+    }
+}
+
+/// A duration of at least a second and at most a year.
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(1.0, 3.2e7))
+}
+
+impl World {
+    /// Fills the world: as many hosts on as asked for, each with a cache of a former run, and with
+    /// churn as many others that are off. They are switched on within `within`, in random order.
+    pub fn populate(&mut self, config: &Config, within: Duration) {
+        let on = config.nodes as f64;
+        let off = if config.churn_per_h > 0.0 { on / config.availability - on } else { 0.0 };
+        let stale = off.max(on * config.stale);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number")]
+        let others = stale as usize;
+        let hosts: Vec<_> =
+            (0..config.nodes + others).map(|_| self.add_host(&Profile::default())).collect();
+        let (first, rest) = hosts.split_at(config.nodes);
+        self.draw_caches(first, rest, config.stale);
+        let mut churn = Churn::new(self.config.seed, config);
+        for host in first {
+            let after = self.draw.part_of(within);
+            self.join_at(self.now + after, *host);
+        }
+        if let Some(churn) = &mut churn {
+            for host in rest {
+                let after = within + churn.absence();
+                self.join_at(self.now + after, *host);
+            }
+        }
+        self.population = churn;
+        self.settled_at = self.now + within;
+    }
+
+    /// A host was switched on: when will it go off?
+    pub(crate) fn plan_leave(&mut self, host: u32) {
+        let is_first = self.hosts[host as usize].run == 1 && self.now <= self.settled_at;
+        let Some(churn) = &mut self.population else { return };
+        if self.hosts[host as usize].is_adversary {
+            return;
+        }
+        let after = if is_first { churn.rest_of_session() } else { churn.session() };
+        self.leave_at(self.now + after, host);
+    }
+
+    /// A host was switched off: who comes in exchange, and when?
+    pub(crate) fn plan_return(&mut self, host: u32) {
+        let Some(churn) = &mut self.population else { return };
+        let at = self.now + churn.absence();
+        if !churn.draw.chance(churn.replaced) {
+            self.join_at(at, host);
+            return;
+        }
+        let newcomer = self.add_host(&Profile::default());
+        self.introduce(newcomer, 8);
+        self.join_at(at, newcomer);
+    }
+
+    /// Switches off all hosts that are on at one moment, and on again within some time.
+    pub fn restart_all(&mut self, off_for: Duration, within: Duration) -> Instant {
+        let all: Vec<_> = (0..u32::try_from(self.hosts.len()).unwrap_or(u32::MAX))
+            .filter(|host| self.hosts[*host as usize].is_on)
+            .collect();
+        let churn = self.population.take();
+        for host in &all {
+            self.leave(*host);
+        }
+        for host in all {
+            let after = off_for + self.draw.part_of(within);
+            self.join_at(self.now + after, host);
+        }
+        self.population = churn;
+        self.now + off_for + within
+    }
+}

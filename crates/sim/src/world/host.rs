@@ -1,0 +1,249 @@
+//! Hosts: what they are, and how they come and go.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use baran_proto::id::{NodeId, SecretKey};
+use baran_proto::key::Key;
+use baran_proto::node::{DialId, HostAddr, Input, Node, NodeConfig};
+use baran_proto::path;
+use baran_proto::time::Instant;
+
+use super::disk::Disk;
+use super::{What, World};
+use crate::cache::{HOMES, Known, NOBODY};
+use crate::draw::Draw;
+use crate::net::account::Traffic;
+use crate::net::addr;
+use crate::net::conn::ConnId;
+use crate::net::geo::Place;
+use crate::net::nat::{Filter, Nat};
+
+/// The port that every node binds, and binds again.
+const PORT: u16 = 4_000;
+
+/// Pause between samples of a path in milliseconds; there are three of them.
+const SAMPLE_MS: u64 = 2_000;
+
+/// What a host is like, where it is not drawn.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Profile {
+    /// Its NAT; drawn by the world's shares if absent.
+    pub nat: Option<Nat>,
+    /// Its address; drawn if absent.
+    pub ip: Option<Ipv4Addr>,
+    /// Works against the others.
+    pub is_adversary: bool,
+}
+
+/// A dial under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pending {
+    pub(super) dial: DialId,
+    /// Whom its packets get to; `None` if nobody has that address.
+    pub(super) to: Option<u32>,
+    pub(super) began: Instant,
+    /// It will succeed.
+    pub(super) is_answered: bool,
+}
+
+/// A computer. Its node is there while it is on.
+#[derive(Debug)]
+pub struct Host {
+    /// Who its node is.
+    pub id: NodeId,
+    /// Where that stands in the key space.
+    pub key: Key,
+    /// What is between it and the rest.
+    pub nat: Nat,
+    /// Works against the others.
+    pub is_adversary: bool,
+    /// Whether it is on.
+    pub is_on: bool,
+    /// How often it was switched on.
+    pub run: u32,
+    /// Since when it is on, or off.
+    pub since: Instant,
+    /// What it sent.
+    pub traffic: Traffic,
+    pub(crate) node: Option<Box<Node>>,
+    pub(super) ip: Ipv4Addr,
+    /// Whom it knew when it was on last, the nearest first.
+    pub(crate) cache: Box<[Known]>,
+    /// Through whom it could be reached when it was on last.
+    pub(crate) homes: [u32; HOMES],
+    pub(super) disk: Disk,
+    pub(super) half: bool,
+    pub(super) place: Place,
+    pub(super) deadline: Option<Instant>,
+    pub(super) dials: Vec<Pending>,
+    pub(super) filter: Filter,
+    /// Relays whose frames of unknown channels it takes.
+    pub(super) inbound: Vec<u32>,
+    /// Channels that it forwards.
+    pub(super) bridges: Vec<u32>,
+    pub(crate) conns: Vec<ConnId>,
+}
+
+impl Host {
+    /// The address of its socket in its own eyes.
+    #[must_use]
+    pub fn local(&self, host: u32) -> SocketAddr {
+        match self.nat {
+            Nat::Open => SocketAddr::from((self.ip, PORT)),
+            Nat::Easy | Nat::Hard => SocketAddr::from((addr::private(host), PORT)),
+        }
+    }
+
+    /// The address of its socket in the eyes of another.
+    #[must_use]
+    pub fn outside(&self, host: u32, viewer: u32) -> SocketAddr {
+        let port = match self.nat {
+            Nat::Open | Nat::Easy => PORT,
+            // Some port for each viewer, never that of an endpoint-independent mapping.
+            Nat::Hard => {
+                let mixed = (u64::from(host) << 32 | u64::from(viewer)).wrapping_mul(0x9e37_79b9);
+                10_000 + u16::try_from(mixed >> 16 & 0x7fff).expect("15 bits")
+            }
+        };
+        SocketAddr::from((self.ip, port))
+    }
+
+    /// Its node, while it is on.
+    #[must_use]
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_deref()
+    }
+}
+
+impl World {
+    /// The secret of a host's node.
+    fn secret(&self, host: u32) -> SecretKey {
+        SecretKey::from_bytes(Draw::new(self.config.seed, 1 << 32 | u64::from(host)).bytes())
+    }
+
+    /// Adds a host that is off, and returns its number.
+    ///
+    /// # Panics
+    ///
+    /// With more than 2³² hosts.
+    pub fn add_host(&mut self, profile: &Profile) -> u32 {
+        let host = u32::try_from(self.hosts.len()).expect("fewer hosts than fit in memory");
+        let id = self.secret(host).id();
+        // Everything of a host is drawn from a generator of its own, so that one more look-up or
+        // lost packet elsewhere does not change who it is.
+        let mut draw = Draw::new(self.config.seed, 2 << 32 | u64::from(host));
+        let kind = draw.uniform();
+        let drawn = if kind < self.config.open {
+            Nat::Open
+        } else if kind < self.config.open + self.config.hard {
+            Nat::Hard
+        } else {
+            Nat::Easy
+        };
+        let ip = match profile.ip {
+            Some(ip) if self.addresses.take_this(ip, host) => ip,
+            _ => self.addresses.take(&mut draw, host),
+        };
+        self.by_id.insert(id, host);
+        self.hosts.push(Host {
+            id,
+            key: Key::of_node(id),
+            nat: profile.nat.unwrap_or(drawn),
+            is_adversary: profile.is_adversary,
+            is_on: false,
+            run: 0,
+            since: self.now,
+            traffic: Traffic::default(),
+            node: None,
+            ip,
+            cache: Box::default(),
+            homes: [NOBODY; HOMES],
+            disk: Disk::default(),
+            half: draw.chance(0.5),
+            place: Place::draw(&mut draw),
+            deadline: None,
+            dials: Vec::new(),
+            filter: Filter::default(),
+            inbound: Vec::new(),
+            bridges: Vec::new(),
+            conns: Vec::new(),
+        });
+        host
+    }
+
+    /// Switches a host on at a moment.
+    pub fn join_at(&mut self, at: Instant, host: u32) {
+        self.push_at(at, What::Join(host));
+    }
+
+    /// Switches a host off at a moment, if it is then still in the run that it is in now.
+    pub fn leave_at(&mut self, at: Instant, host: u32) {
+        let run = self.hosts[host as usize].run;
+        self.push_at(at, What::Leave { host, run });
+    }
+
+    /// Switches a host on: its node starts with what the host kept.
+    pub(crate) fn join(&mut self, host: u32) {
+        if self.hosts[host as usize].is_on {
+            return;
+        }
+        let secret = self.secret(host);
+        let state = &mut self.hosts[host as usize];
+        state.is_on = true;
+        state.run += 1;
+        state.since = self.now;
+        let purpose = u64::from(state.run) << 40 | 3 << 32 | u64::from(host);
+        let seed = Draw::new(self.config.seed, purpose).bytes();
+        let node = Node::new(secret, node_config(), seed);
+        state.node = Some(Box::new(node));
+        self.online += 1;
+        let local = self.hosts[host as usize].local(host);
+        let prefix = if local.ip() == IpAddr::from(self.hosts[host as usize].ip) { 32 } else { 24 };
+        let addrs = vec![HostAddr { ip: local.ip(), prefix }];
+        self.input(host, Input::HostAddrs { addrs, ports: vec![local.port()] });
+        self.start_node(host);
+        self.plan_leave(host);
+    }
+
+    /// Switches a host off. Some say goodbye, the others are missed only after a while.
+    pub(crate) fn leave(&mut self, host: u32) {
+        if !self.hosts[host as usize].is_on {
+            return;
+        }
+        let says_goodbye = self.draw.chance(self.config.goodbye);
+        self.save_cache(host);
+        let state = &mut self.hosts[host as usize];
+        state.is_on = false;
+        state.since = self.now;
+        state.node = None;
+        state.dials = Vec::new();
+        state.inbound = Vec::new();
+        let conns = core::mem::take(&mut state.conns);
+        let bridges = core::mem::take(&mut state.bridges);
+        self.deadlines.set(host, &mut state.deadline, None);
+        self.online -= 1;
+        for conn in conns {
+            self.drop_end(conn, host, says_goodbye);
+        }
+        for bridge in bridges {
+            self.drop_bridge(bridge);
+        }
+        self.plan_return(host);
+    }
+
+    /// Feeds a node what it starts with, in the order of the driver.
+    fn start_node(&mut self, host: u32) {
+        let unix = self.unix();
+        self.input(host, Input::Clock(unix));
+        let restored = self.hosts[host as usize].disk.read(unix);
+        self.input(host, Input::Restore(restored));
+        let cached = self.cached_peers(host);
+        self.input(host, Input::Boot(cached));
+    }
+}
+
+fn node_config() -> NodeConfig {
+    // No path dies here but with its host or its relay, so few samples are enough.
+    let path = path::Config { sample_ms: SAMPLE_MS, sample_idle_ms: SAMPLE_MS, ..Default::default() };
+    NodeConfig { relay_rate_bytes_per_s: 1 << 20, path, ..NodeConfig::default() }
+}

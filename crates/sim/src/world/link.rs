@@ -1,0 +1,257 @@
+//! Links: messages on them, and how they end.
+
+use core::time::Duration;
+
+use baran_proto::node::{Input, LinkId};
+use baran_proto::wire::{LENGTH_LEN, Message, NodeMessage};
+
+use super::{News, What, World};
+use crate::net::conn::ConnId;
+use crate::net::keepalive;
+
+/// Pause before a message that could not pass is tried again: QUIC probes at least as often.
+const RESEND: Duration = Duration::from_secs(1);
+
+/// The type number of an encoded message: the first item of its array of two.
+fn type_of(body: &[u8]) -> u8 {
+    match body {
+        [_, small @ 0..24, ..] => *small,
+        [_, 24, large, ..] => *large,
+        _ => u8::MAX,
+    }
+}
+
+impl World {
+    pub(super) fn send(&mut self, link: LinkId, message: NodeMessage) {
+        let Some((id, end)) = self.conns.of_link(link) else { return };
+        // In its encoding, as on the wire: nobody says what nobody may read.
+        let bytes = Message::Node(message).encode();
+        let number = type_of(&bytes[LENGTH_LEN..]);
+        let counter = self.totals.messages.entry(number).or_default();
+        counter.0 += 1;
+        counter.1 += bytes.len() as u64;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let (host, to) = (conn.ends[end].host, conn.ends[1 - end].host);
+        let now = self.now;
+        let sent =
+            conn.ends[end].packets.send(now, bytes.len(), &mut self.hosts[host as usize].traffic);
+        self.hosts[to as usize].traffic.control_bytes_received += u64::from(sent);
+        let bytes = bytes.into_boxed_slice();
+        self.carry(id, 1 - end, bytes);
+    }
+
+    /// After what time an idle connection through which nothing passes is given up.
+    pub(super) fn lost_after(&mut self, id: ConnId) -> Duration {
+        let since = self.conns.get(id).map_or(self.now, |conn| conn.since);
+        let age = self.now - since;
+        keepalive::lost_after(&mut self.draw, age)
+    }
+
+    /// Lets a message arrive at an end, in order.
+    fn carry(&mut self, id: ConnId, end: usize, bytes: Box<[u8]>) {
+        if self.is_into_the_void(id, end) {
+            return;
+        }
+        let Some(way) = self.best_way(id) else {
+            self.push(RESEND, What::Message { conn: id, end, bytes });
+            return;
+        };
+        let at = self.now + way + self.lost_time(way);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let at = at.max(conn.ends[end].arrives);
+        conn.ends[end].arrives = at;
+        self.push_at(at, What::Message { conn: id, end, bytes });
+    }
+
+    /// Whether a message goes to an end that is dead, of which its sender learns soon thereby.
+    fn is_into_the_void(&mut self, id: ConnId, to: usize) -> bool {
+        let Some(conn) = self.conns.get_mut(id) else { return true };
+        let is_dead = conn.ends[to].is_dead;
+        if is_dead && !core::mem::replace(&mut conn.is_doomed, true) {
+            let after = keepalive::lost_after_sending();
+            self.push(after, What::Closed { conn: id, end: 1 - to });
+        }
+        is_dead
+    }
+
+    pub(super) fn message(&mut self, id: ConnId, end: usize, bytes: Box<[u8]>) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let Some(link) = conn.ends[end].link else { return };
+        let (host, from) = (conn.ends[end].host, conn.ends[1 - end].host);
+        if conn.ends[1 - end].link.is_some() && !self.is_passable(id) {
+            self.push(RESEND, What::Message { conn: id, end, bytes });
+            return;
+        }
+        self.trace.word(u64::from(host));
+        self.trace.bytes(&bytes);
+        // With the peer's first words comes where it sees us.
+        self.observe(id, end);
+        let now = self.now;
+        if let Some(conn) = self.conns.get_mut(id) {
+            let traffic = &mut self.hosts[host as usize].traffic;
+            let acknowledged = conn.ends[end].packets.receive(now, traffic);
+            self.hosts[from as usize].traffic.control_bytes_received += u64::from(acknowledged);
+        }
+        match Message::decode(&bytes[LENGTH_LEN..]) {
+            Ok(Message::Node(message)) => self.input(host, Input::Message { link, message }),
+            Ok(Message::Mux(_)) | Err(_) => {
+                debug_assert!(false, "a node wrote what it would not read");
+            }
+        }
+    }
+
+    /// An end hears where its peer sees it on the direct path, once.
+    pub(super) fn observe(&mut self, id: ConnId, end: usize) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.ends[end].is_observed || !conn.is_direct() {
+            return;
+        }
+        let Some(link) = conn.ends[end].link else { return };
+        conn.ends[end].is_observed = true;
+        let (host, peer) = (conn.ends[end].host, conn.ends[1 - end].host);
+        let addr = self.outside(host, peer);
+        self.input(host, Input::Observed { link, addr });
+    }
+
+    pub(super) fn tell(&mut self, id: ConnId, end: usize, news: News) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let Some(link) = conn.ends[end].link else { return };
+        let (host, peer) = (conn.ends[end].host, conn.ends[1 - end].host);
+        let input = match news {
+            News::Candidates => Input::PeerCandidates(link),
+            News::NoRelay => Input::RelayPathFailed(link),
+            News::Closed(path) => Input::PathClosed { link, path },
+            News::Opened(path) => {
+                let Some(route) = conn.routes.iter().find(|route| route.path == path) else {
+                    return;
+                };
+                let remote = self.remote(host, peer, route.via);
+                Input::PathOpened { link, path, remote }
+            }
+        };
+        self.input(host, input);
+        if matches!(news, News::Opened(_)) {
+            self.observe(id, end);
+        }
+    }
+
+    /// Closes a connection from one end.
+    pub(super) fn close(&mut self, id: ConnId, end: usize) {
+        let after = self.best_way(id);
+        self.push(Duration::ZERO, What::Closed { conn: id, end });
+        match after {
+            Some(after) => self.push(after, What::Closed { conn: id, end: 1 - end }),
+            None => {
+                let after = self.lost_after(id);
+                self.push(after, What::Closed { conn: id, end: 1 - end });
+            }
+        }
+    }
+
+    pub(super) fn closed(&mut self, id: ConnId, end: usize) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Some(link) = conn.ends[end].link.take() else { return };
+        let host = conn.ends[end].host;
+        let is_over = conn.ends[1 - end].link.is_none();
+        self.forget_conn(host, id);
+        if is_over {
+            self.lose(id);
+        }
+        self.input(host, Input::LinkDown(link));
+    }
+
+    /// One end goes without a word of its node; the other notices now or after a while.
+    pub(super) fn drop_end(&mut self, id: ConnId, host: u32, says_goodbye: bool) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let end = usize::from(conn.ends[0].host != host);
+        let other = conn.ends[1 - end].link;
+        let way = self.way_if_on(id);
+        self.forget_conn(host, id);
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.ends[end].link = None;
+            conn.ends[end].is_dead = true;
+        }
+        if other.is_none() {
+            self.lose(id);
+            return;
+        }
+        let after = match way {
+            Some(way) if says_goodbye => way,
+            _ => self.lost_after(id),
+        };
+        self.push(after, What::Closed { conn: id, end: 1 - end });
+    }
+
+    /// Takes a connection off a host's list, and counts the keep-alives that it took there.
+    fn forget_conn(&mut self, host: u32, id: ConnId) {
+        let since = self.conns.get(id).map(|conn| conn.since);
+        let state = &mut self.hosts[host as usize];
+        if let Some(since) = since {
+            state.traffic.keep_alive(self.now - since);
+        }
+        if let Some(at) = state.conns.iter().position(|known| *known == id) {
+            state.conns.swap_remove(at);
+        }
+    }
+
+    /// Frees a connection that neither end has any more.
+    pub(super) fn lose(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.remove(id) else { return };
+        for slot in conn.routes.iter().filter_map(|route| route.via) {
+            if let Some(bridge) = self.bridges.get_mut(slot) {
+                bridge.users.retain(|user| *user != id);
+            }
+        }
+    }
+
+    /// The driver closes a link that is of no use, and says so at once.
+    pub(super) fn close_now(&mut self, link: LinkId) -> bool {
+        let Some((id, end)) = self.conns.of_link(link) else { return false };
+        let after = self.best_way(id);
+        let Some(conn) = self.conns.get_mut(id) else { return false };
+        conn.ends[end].link = None;
+        let host = conn.ends[end].host;
+        let is_over = conn.ends[1 - end].link.is_none();
+        self.forget_conn(host, id);
+        if is_over {
+            self.lose(id);
+        } else {
+            let after = after.unwrap_or_else(|| self.lost_after(id));
+            self.push(after, What::Closed { conn: id, end: 1 - end });
+        }
+        true
+    }
+
+    pub(super) fn idle_out(&mut self, id: ConnId) {
+        if self.conns.get(id).is_some() && !self.is_passable(id) {
+            self.closed(id, 0);
+            self.closed(id, 1);
+        }
+    }
+
+    /// A retired link is closed by its client if another one is still preferred.
+    pub(super) fn retired(&mut self, id: ConnId, end: usize) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let (host, peer) = (conn.ends[end].host, conn.ends[1 - end].host);
+        let (link, peer) = (conn.ends[end].link, self.hosts[peer as usize].id);
+        let preferred = self.hosts[host as usize].node().and_then(|node| node.link_to(peer));
+        if link.is_some() && preferred.is_some() && preferred != link {
+            self.close(id, end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use baran_proto::wire::node::{Homes, Reserve};
+
+    use super::*;
+
+    #[test]
+    fn the_type_of_a_message_is_read_from_its_encoding() {
+        let of = |message| type_of(&Message::Node(message).encode()[LENGTH_LEN..]);
+        assert_eq!(of(NodeMessage::Reserve(Reserve {})), 1);
+        assert_eq!(of(NodeMessage::Homes(Homes { homes: Vec::new() })), 9);
+        assert_eq!(type_of(&[0x82, 24, 70]), 70);
+    }
+}
