@@ -103,6 +103,8 @@ pub enum JoinedBy {
     Lan,
     /// It knew it from an earlier run.
     Cache,
+    /// In a public registry.
+    Registry,
     /// Its owner named it.
     Configured,
     /// The peer found it.
@@ -116,6 +118,7 @@ impl JoinedBy {
         match self {
             Self::Lan => "lan",
             Self::Cache => "cache",
+            Self::Registry => "registry",
             Self::Configured => "configured",
             Self::Incoming => "incoming",
         }
@@ -127,6 +130,7 @@ impl From<How> for JoinedBy {
         match how {
             How::Lan => Self::Lan,
             How::Cache => Self::Cache,
+            How::Registry => Self::Registry,
             How::Configured => Self::Configured,
             How::Incoming => Self::Incoming,
         }

@@ -205,9 +205,10 @@ impl Driver {
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Connect { peer, reply } => {
-                let link = self.node.link_to(peer.id).and_then(|id| self.links.get(&id));
+                let link = self.node.link_to(peer.id).and_then(|id| self.links.get(&id)).cloned();
                 if let Some(link) = link {
-                    drop(reply.send(link.clone()));
+                    self.input(Input::Used(link.id()));
+                    drop(reply.send(link));
                 } else {
                     self.waiting.entry(peer.id).or_default().push(reply);
                     self.input(Input::Want { peer, keep: false });
@@ -291,6 +292,11 @@ impl Driver {
             self.remember_peers();
         }
         self.withdraw_queries();
+        let used: Vec<_> =
+            self.links.values().filter(|link| link.sessions() > 0).map(Link::id).collect();
+        for link in used {
+            self.input(Input::Used(link));
+        }
         let now = self.now();
         let expired = self.endpoint.control().with_forwarder(|relay| relay.handle_timeout(now));
         if !expired.is_empty() {

@@ -223,6 +223,7 @@ impl fmt::Display for UpEvent {
                 let how = match *by {
                     Some("lan") => ", found on the local network",
                     Some("cache") => ", known from an earlier run",
+                    Some("registry") => ", found in the public registry",
                     Some("incoming") => ", which found us",
                     _ => "",
                 };

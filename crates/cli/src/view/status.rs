@@ -211,6 +211,7 @@ impl fmt::Display for Index {
             None => "not yet: no peer is connected",
             Some("lan") => "by the local network",
             Some("cache") => "by a peer of an earlier run",
+            Some("registry") => "by a peer in the public registry",
             Some("configured") => "by a peer that the owner named",
             Some("incoming") => "by a peer that called",
             Some(other) => other,

@@ -76,8 +76,8 @@ async fn words(nodes: &[Node], report: &mut Report) -> Result<()> {
 async fn code(inviter: &mut crate::process::JsonProcess) -> Result<String> {
     let line = inviter.next(PATIENCE).await?;
     let line = line.ok_or_else(|| inviter.blame("printed no code"))?;
-    let text = line["words"].as_str().map(str::to_owned);
-    text.with_context(|| format!("no `words` in {line}"))
+    let text = line["code"].as_str().map(str::to_owned);
+    text.with_context(|| format!("no `code` in {line}"))
 }
 
 /// The same number with the words turned round, and so another word in the first place at least.

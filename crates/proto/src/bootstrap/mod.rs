@@ -289,7 +289,7 @@ impl Bootstrap {
         self.begin(now);
     }
 
-    fn handle_listed(&mut self, peers: Vec<PeerAddr>) {
+    fn handle_listed(&mut self, now: Instant, peers: Vec<PeerAddr>) {
         let is_stale = |(id, candidate): (&NodeId, &Candidate)| {
             (candidate.is_listed && !self.up.contains_key(id)).then_some(*id)
         };
@@ -303,18 +303,24 @@ impl Bootstrap {
         }
         let linked = self.candidates.values().filter(|candidate| candidate.is_listed).count();
         let room = self.config.listed_max.saturating_sub(linked);
-        let mut turn = Vec::new();
-        for peer in peers.into_iter().take(room) {
+        let (mut turn, mut new) = (Vec::new(), 0);
+        for peer in peers.into_iter().filter(|peer| peer.id != self.own).take(room) {
             let id = peer.id;
-            // What was seen on the LAN or linked before is better known.
-            if id != self.own && !self.candidates.contains_key(&id) {
+            if let Some(known) = self.candidates.get_mut(&id) {
+                // It moved: what was tried before says nothing.
+                prefer(&mut known.peer, peer);
+                known.restart();
+            } else {
                 let candidate = Candidate { is_listed: true, ..Candidate::new(peer, false) };
                 self.candidates.insert(id, candidate);
-                turn.push(id);
+                self.order.insert(new, id);
+                new += 1;
             }
+            turn.push(id);
         }
-        for id in turn.iter().rev() {
-            self.order.push_front(*id);
+        if !turn.is_empty() && !self.is_joined() && self.began.is_some() {
+            // They may be dialling us as well: the pauses are short again.
+            self.began = Some(now);
         }
         turn.into_iter().for_each(|id| self.enqueue(id));
     }
@@ -429,7 +435,7 @@ impl Machine for Bootstrap {
                 self.serve(now);
             }
             Input::Listed(peers) => {
-                self.handle_listed(peers);
+                self.handle_listed(now, peers);
                 self.serve(now);
             }
             Input::Named(peer) => {

@@ -250,6 +250,30 @@ fn too_few_links_cost_few_dials_in_the_long_run() {
 }
 
 #[test]
+fn listed_peers_come_before_a_dead_cache_and_leave_it_its_turns() {
+    let mut run = Run::new(1);
+    run.input(Input::Start { cached: peers(100) });
+    run.until(s(3600));
+    let before = run.dials.len();
+    run.input(Input::Listed((100..130).map(peer).collect()));
+    run.until(s(3630));
+    for n in 100..130 {
+        assert_eq!(run.tries(n, run.now) >= 4, n < 108, "peer {n}");
+    }
+    run.until(s(4 * 3600));
+    assert!((0..100).all(|n| run.dials[before..].iter().any(|(_, peer)| *peer == id(n))));
+    // Those of the next answer take the places of those that did not answer.
+    run.input(Input::Listed(vec![peer(107), peer(140), peer(5)]));
+    let asked = run.dials.len();
+    run.until(s(5 * 3600));
+    let asked: std::collections::BTreeSet<_> = run.dials[asked..].iter().map(|d| d.1).collect();
+    assert!(asked.contains(&id(107)) && asked.contains(&id(140)) && !asked.contains(&id(100)));
+    run.up(140);
+    let joined = Event::Joined { how: How::Registry, peers: 1 };
+    assert_eq!(run.events.last(), Some(&(run.now, joined)));
+}
+
+#[test]
 fn an_attempt_that_hangs_is_given_up_and_one_that_failed_makes_room() {
     let mut run = Run::new(1);
     run.input(Input::Start { cached: peers(16) });
@@ -349,6 +373,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         proptest::collection::vec((0u8..24).prop_map(peer), 0..24)
             .prop_map(|cached| Input::Start { cached }),
         (0u8..24).prop_map(|n| Input::Lan(peer(n))),
+        proptest::collection::vec((0u8..24).prop_map(peer), 0..24).prop_map(Input::Listed),
         n().prop_map(Input::Named),
         (n(), any::<bool>()).prop_map(|(peer, is_ours)| Input::PeerUp { peer, is_ours }),
         n().prop_map(Input::PeerDown),

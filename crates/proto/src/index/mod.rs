@@ -453,3 +453,6 @@ impl Index {
         self.linked.get(&id)?.ip
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

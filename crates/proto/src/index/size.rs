@@ -45,7 +45,10 @@ impl SizeEstimate {
             self.observations.remove(0);
         }
         self.observations.reserve_exact(1);
-        #[expect(clippy::cast_possible_truncation, reason = "seven digits are more than it is worth")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "seven digits are more than it is worth"
+        )]
         self.observations.push((name, nodes as f32));
     }
 
@@ -102,7 +105,10 @@ mod tests {
             let around = estimate.region(20);
             let inside = nearest(&world, &random_key(&mut rng), size);
             let inside = inside.iter().filter(|distance| **distance <= around).count();
-            assert!(inside <= 45 && inside + 11 >= size.min(20), "{size} nodes: {inside} in region");
+            assert!(
+                inside <= 45 && inside + 11 >= size.min(20),
+                "{size} nodes: {inside} in region"
+            );
         }
     }
 

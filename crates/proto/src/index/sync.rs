@@ -26,14 +26,14 @@ impl Index {
     /// Offers records to a neighbour that has not been offered any yet; after the last one, to all
     /// of them anew when some time has passed.
     pub(super) fn sync(&mut self, now: Instant) {
-        let near: Vec<_> = self
+        let near = self.near();
+        let mut neighbours = self
             .linked
             .values()
             .filter(|linked| linked.serves && !linked.is_synced)
             .map(|linked| linked.peer.id)
-            .filter(|id| self.is_warm(*id) || self.is_near(*id))
-            .collect();
-        let Some(peer) = near.first().copied() else {
+            .filter(|id| self.is_warm(*id) || near.contains(id));
+        let Some(peer) = neighbours.next() else {
             for linked in self.linked.values_mut() {
                 linked.is_synced = false;
             }

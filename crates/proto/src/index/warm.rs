@@ -51,7 +51,7 @@ impl Index {
     }
 
     /// The nearest peers that we know, linked or not, those that cannot be reached left out.
-    fn near(&self) -> BTreeSet<NodeId> {
+    pub(super) fn near(&self) -> BTreeSet<NodeId> {
         let wanted = self.config.warm_near;
         let mut near: Vec<_> = self
             .table

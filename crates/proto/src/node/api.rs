@@ -129,6 +129,8 @@ pub enum Input {
     Boot(Vec<PeerAddr>),
     /// A peer was found on the LAN.
     Lan(PeerAddr),
+    /// A public registry names these peers, the most promising first.
+    Registry(Vec<PeerAddr>),
     /// The owner asks something of the index.
     Index(Command),
     /// An [`Output::Disk`] is on disk, or cannot be.
@@ -180,6 +182,8 @@ pub enum Input {
         /// Which path.
         path: PathId,
     },
+    /// A conversation of an application is on this link.
+    Used(LinkId),
     /// The counters of a link's paths, as [`path::Output::Sample`] asked.
     Samples {
         /// Which link.

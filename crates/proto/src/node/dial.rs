@@ -114,8 +114,8 @@ impl Node {
         state.tries = 0;
         state.remember(Word::Owner, &peer);
         self.bootstrap.handle_input(now, bootstrap::Input::Named(peer.id));
-        for link in self.links.values_mut().filter(|link| link.peer == peer.id) {
-            link.is_means = false;
+        for link in self.links_to(peer.id) {
+            self.value(now, link);
         }
         if keep {
             self.handle_warm(now, peer.id, true);
@@ -139,11 +139,6 @@ impl Node {
         peer.keep = false;
         self.handle_unwant(id);
         self.handle_warm(now, id, false);
-    }
-
-    /// Whether a peer is wanted, but not by the owner: as a home of others.
-    pub(super) fn is_only_means(&self, id: NodeId) -> bool {
-        self.peers.get(&id).is_some_and(|peer| !peer.wanted && !peer.for_peers.is_empty())
     }
 
     /// Whether `home` is wanted to be asked for `target`.

@@ -329,9 +329,7 @@ impl Node {
 
     /// The links to a peer are to last, or not for the reason that was.
     pub(super) fn handle_warm(&mut self, now: Instant, peer: NodeId, is_warm: bool) {
-        let links: Vec<_> =
-            self.links.iter().filter(|(_, l)| l.peer == peer).map(|(id, _)| *id).collect();
-        for link in links {
+        for link in self.links_to(peer) {
             if is_warm {
                 self.want_home(now, link);
             } else {

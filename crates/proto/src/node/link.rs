@@ -26,7 +26,7 @@ pub(super) struct Link {
     pub(super) relays: bool,
     /// Whether the peer is behind our own NAT or on our own network.
     is_neighbour: bool,
-    /// Not the owner wants it, but we, to ask the peer for others.
+    /// The owner does not use it: it is there for the index, or to ask the peer for others.
     pub(super) is_means: bool,
     /// A relayed path was or is among the paths.
     pub(super) was_relayed: bool,
@@ -58,16 +58,21 @@ impl Node {
     pub(super) fn handle_link_up(&mut self, now: Instant, id: LinkId, new: NewLink) {
         let NewLink { peer, side, path, remote, dial } = new;
         let is_first = self.link_to(peer).is_none();
+        let is_means = !self.peers.get(&peer).is_some_and(|state| state.wanted);
+        let mut paths = self.config.path.clone();
+        if is_means {
+            paths.relayed_paths = 0;
+        }
         self.links.insert(
             id,
             Link {
                 peer,
                 side,
-                paths: PathManager::new(self.config.path.clone(), side),
+                paths: PathManager::new(paths, side),
                 trusted: Vec::new(),
                 relays: false,
                 is_neighbour: self.is_neighbour_addr(remote),
-                is_means: self.is_only_means(peer),
+                is_means,
                 was_relayed: false,
                 is_asked: false,
                 home_addr: None,
@@ -94,6 +99,20 @@ impl Node {
         self.offer_candidates_to(now, id);
         self.retire_duplicates(peer);
         self.ask_signaller(id);
+    }
+
+    /// The owner uses a link: it is worth warm paths beside the one in use.
+    pub(super) fn value(&mut self, now: Instant, id: LinkId) {
+        let wanted = self.config.path.relayed_paths;
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.is_means) else { return };
+        link.is_means = false;
+        link.paths.set_relayed_paths(now, wanted);
+        self.drain_paths(now, id);
+    }
+
+    /// All links to a peer.
+    pub(super) fn links_to(&self, peer: NodeId) -> Vec<LinkId> {
+        self.links.iter().filter(|(_, link)| link.peer == peer).map(|(id, _)| *id).collect()
     }
 
     fn retire_duplicates(&mut self, peer: NodeId) {

@@ -291,6 +291,9 @@ impl Machine for Node {
                 self.bootstrap.handle_input(now, bootstrap::Input::Start { cached });
             }
             Input::Lan(peer) => self.bootstrap.handle_input(now, bootstrap::Input::Lan(peer)),
+            Input::Registry(peers) => {
+                self.bootstrap.handle_input(now, bootstrap::Input::Listed(peers));
+            }
             Input::Index(command) => self.index.handle_command(now, command),
             Input::DiskDone { token, is_kept } => self.index.disk_done(now, token, is_kept),
             Input::Want { peer, keep } => self.handle_want(now, peer, keep),
@@ -307,6 +310,7 @@ impl Machine for Node {
                 self.handle_path_opened(now, link, path, remote);
             }
             Input::PathClosed { link, path } => self.handle_path_closed(now, link, path),
+            Input::Used(link) => self.value(now, link),
             Input::Samples { link, samples } => {
                 self.feed_paths(now, link, path::Input::Samples(samples));
             }

@@ -138,6 +138,12 @@ impl PathManager {
         }
     }
 
+    /// Wants so many relayed paths from this moment on.
+    pub fn set_relayed_paths(&mut self, now: Instant, wanted: usize) {
+        self.config.relayed_paths = wanted;
+        self.want_relay(now);
+    }
+
     /// The path that carries the data.
     #[must_use]
     pub fn selected(&self) -> Option<Selected> {

@@ -127,8 +127,7 @@ impl Lookup {
     }
 
     fn region(&self) -> Region {
-        let mut region =
-            Region { asked: [0; SLICES + 1], is_crowded: false, is_exhausted: false };
+        let mut region = Region { asked: [0; SLICES + 1], is_crowded: false, is_exhausted: false };
         if !self.has_region() {
             return region;
         }
@@ -151,7 +150,11 @@ impl Lookup {
     /// Which slice of the region a distance is in; [`SLICES`] outside.
     fn slice(&self, distance: &Distance) -> usize {
         let share = distance.fraction() / self.config.region.fraction().max(f64::MIN_POSITIVE);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded above")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "bounded above"
+        )]
         let slice = (share * SLICES as f64) as usize;
         match self.is_in_region(distance) {
             true => slice.min(SLICES - 1),

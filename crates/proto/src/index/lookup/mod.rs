@@ -22,7 +22,9 @@
 //! Invariants: candidates, their names and slots are bounded; a peer is asked at most twice, the
 //! second time only at another address; whatever is answered, a look-up ends.
 
+mod api;
 mod choose;
+mod known;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -35,10 +37,6 @@ use crate::time::Instant;
 use crate::wire::index::{CONTACTS_MAX, RecordKind};
 use crate::wire::node::HOMES_MAX;
 
-/// Bounds of the time allowed for one round trip, whatever was measured.
-const TIMEOUT_MIN: Duration = Duration::from_millis(200);
-const TIMEOUT_MAX: Duration = Duration::from_millis(1_500);
-
 /// Paths of a look-up at most.
 const PATHS_MAX: usize = 8;
 
@@ -47,118 +45,6 @@ const VIAS_MAX: usize = 4;
 
 /// Requests to one peer.
 const TRIES_MAX: u8 = 2;
-
-/// How a look-up is made.
-#[derive(Debug, Clone, Copy)]
-pub struct LookupConfig {
-    /// Requests under way; half as many again go to stale peers.
-    pub in_flight: usize,
-    /// Disjoint paths, 1 to 8. S/Kademlia finds little gain beyond 4.
-    pub paths: usize,
-    /// How many of the nearest peers have to answer.
-    pub k: usize,
-    /// The radius within which all have to answer, from [`SizeEstimate::region`]. With
-    /// [`Distance::MAX`], which says that it is unknown, the `k` nearest have to.
-    ///
-    /// [`SizeEstimate::region`]: super::size::SizeEstimate::region
-    pub region: Distance,
-    /// With [`Purpose::Records`]: how many answers with records, of as many networks, end it.
-    pub enough: usize,
-    /// With [`Purpose::Peer`]: how many have to name the peer, if none of them is linked to it.
-    /// This node is one of them if it knew the peer.
-    pub named: u8,
-    /// Most peers that are known to one look-up.
-    pub candidates_max: usize,
-}
-
-impl Default for LookupConfig {
-    fn default() -> Self {
-        Self {
-            in_flight: 10,
-            paths: 3,
-            k: 20,
-            region: Distance::MAX,
-            enough: usize::MAX,
-            named: 2,
-            candidates_max: 512,
-        }
-    }
-}
-
-/// What a look-up is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// The nodes of the region around the key, all of them.
-    Nodes,
-    /// Where one node is reached. Itself it is never asked.
-    Peer(NodeId),
-    /// The records at the key.
-    Records(RecordKind),
-}
-
-/// A peer to begin with.
-#[derive(Debug, Clone)]
-pub struct Candidate {
-    /// Who, and where.
-    pub peer: PeerAddr,
-    /// Whether this node is linked to it.
-    pub is_linked: bool,
-    /// The best known round-trip time.
-    pub rtt: Option<Duration>,
-    /// Peers of this node that are linked to it and can signal for it.
-    pub vias: Vec<NodeId>,
-    /// Whether the last attempt to reach it failed.
-    pub is_stale: bool,
-}
-
-/// A request to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
-    /// Whom to ask. Its addresses are a hint: who it is must be proved.
-    pub peer: PeerAddr,
-    /// The key to ask it for. Mostly that of the look-up; with [`Purpose::Nodes`] the peers of the
-    /// region are asked for points all over it, so that together they name everybody there.
-    pub target: Key,
-    /// Whether it was said to be linked.
-    pub is_linked: bool,
-    /// Peers that said they are linked to it, besides its homes.
-    pub via: Vec<NodeId>,
-    /// How long it is waited for, as far as is known: the first answers shorten it. A later answer
-    /// still counts as long as the look-up goes on.
-    pub timeout: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Waiting,
-    /// In a slot.
-    Asked { at: Instant },
-    /// Its slot is given away, but it is waited for before the look-up ends.
-    Late { at: Instant },
-    /// An answer would count, but is not expected.
-    Silent { at: Instant },
-    Answered { has_records: bool },
-    Failed,
-}
-
-/// A peer that the look-up knows.
-#[derive(Debug, Clone)]
-struct Known {
-    peer: PeerAddr,
-    state: State,
-    vias: Vec<NodeId>,
-    rtt: Option<Duration>,
-    /// Answers before the one that named it.
-    depth: u32,
-    path: u8,
-    tries: u8,
-    /// Peers that named it; this node is one of them.
-    named: u8,
-    is_linked: bool,
-    is_stale: bool,
-    /// Whether this node knew it before; others' word of its addresses is not needed.
-    is_ours: bool,
-}
 
 /// An iterative look-up.
 #[derive(Debug, Clone)]
@@ -180,66 +66,6 @@ pub struct Lookup {
     rounds: u32,
     steps: u32,
     is_enough: bool,
-}
-
-impl Known {
-    /// Round trips before a request can be sent: to dial, or to have it signalled and to dial.
-    fn legs(&self) -> u32 {
-        match (self.is_linked, self.is_open()) {
-            (true, _) => 0,
-            (false, true) => 1,
-            (false, false) => 2,
-        }
-    }
-
-    fn is_open(&self) -> bool {
-        self.peer.homes.is_empty() && !self.peer.addrs.is_empty()
-    }
-
-    /// How long an answer is waited for: three times what it should take, which is a round trip, and
-    /// one more for each that has to come first. `typical` is a round trip to anybody.
-    fn timeout(&self, typical: Option<Duration>) -> Duration {
-        let trip = self.rtt.or(typical).map_or(TIMEOUT_MAX, |rtt| rtt.saturating_mul(3));
-        trip.clamp(TIMEOUT_MIN, TIMEOUT_MAX) * (1 + self.legs())
-    }
-
-    /// When it is to be looked at again: after half of that time its slot is given away.
-    fn deadline(&self, typical: Option<Duration>) -> Option<Instant> {
-        let timeout = self.timeout(typical);
-        match self.state {
-            State::Asked { at } => Some(at + (timeout / 2).max(TIMEOUT_MIN)),
-            State::Late { at } => Some(at + timeout),
-            State::Waiting | State::Silent { .. } | State::Answered { .. } | State::Failed => None,
-        }
-    }
-
-    /// Whether it may still answer or has.
-    fn is_live(&self) -> bool {
-        match self.state {
-            State::Waiting | State::Asked { .. } => !self.is_stale,
-            State::Answered { .. } => true,
-            State::Late { .. } | State::Silent { .. } | State::Failed => false,
-        }
-    }
-
-    /// Adds what somebody else says of where it is. Returns whether that is news.
-    fn merge(&mut self, named: &PeerAddr) -> bool {
-        let mut is_news = false;
-        for addr in &named.addrs {
-            if !self.peer.addrs.contains(addr) && self.peer.addrs.len() < ADDRS_MAX {
-                self.peer.addrs.push(*addr);
-                is_news = true;
-            }
-        }
-        for home in &named.homes {
-            let is_known = self.peer.homes.iter().any(|known| known.id == home.id);
-            if !is_known && self.peer.homes.len() < HOMES_MAX {
-                self.peer.homes.push(home.clone());
-                is_news = true;
-            }
-        }
-        is_news
-    }
 }
 
 impl Lookup {

@@ -130,7 +130,9 @@ fn time_outs_follow_round_trips_and_distance() {
 fn a_late_peer_frees_its_slot_and_may_still_answer() {
     let near = by_distance(40);
     let config = LookupConfig { in_flight: 1, paths: 1, k: 1, ..LookupConfig::default() };
-    let mut lookup = lookup(config, near[..3].iter().map(|number| candidate(open(*number))));
+    let slow =
+        |number: &u32| Candidate { rtt: Some(Duration::from_secs(1)), ..candidate(open(*number)) };
+    let mut lookup = lookup(config, near[..3].iter().map(slow));
     assert_eq!(asks(&mut lookup, ms(0)), ids(&near[..1]));
     let deadline = lookup.poll_timeout().unwrap();
     lookup.handle_timeout(deadline);
@@ -322,7 +324,7 @@ fn a_region_is_asked_whole_and_at_all_its_points() {
     let region = Distance::of_fraction(0.04);
     let inside =
         near.iter().filter(|n| Key::of_node(id(**n)).distance(&target()) <= region).count();
-    assert!((30..40).contains(&inside), "{inside}");
+    assert!((30..80).contains(&inside), "{inside}");
     let config = LookupConfig { in_flight: 100, region, ..LookupConfig::default() };
     let mut lookup = lookup(config, near.iter().map(|number| candidate(open(*number))));
     let asks: Vec<_> = core::iter::from_fn(|| lookup.poll(ms(0))).collect();

@@ -20,6 +20,9 @@
 //! than `k`, so the table is bounded by `256 · k` (about `k · log2(nodes / k) + k` in fact).
 
 mod contact;
+mod entry;
+mod near;
+mod refresh;
 
 use core::ops::Range;
 use core::time::Duration;
@@ -41,9 +44,6 @@ const FAILURES_MAX: u8 = 2;
 
 /// Entries by which the list grows: doubling would leave half of it empty.
 const GROWTH: usize = 16;
-
-/// Runs that are sorted and not split further.
-const RUN_SORTED: usize = 8;
 
 /// Limits of a table.
 #[derive(Debug, Clone, Copy)]
@@ -71,22 +71,6 @@ impl Default for TableConfig {
             refresh: Duration::from_secs(3600),
         }
     }
-}
-
-/// A peer of the table.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    id: NodeId,
-    key: Key,
-    seen: Instant,
-    contact: Packed,
-    subnets: [Option<Subnet>; CONTACT_ADDRS_MAX],
-    /// 0: unknown.
-    rtt_us: u32,
-    /// [`Table::heard`] at the first failure.
-    failed_at: u32,
-    failures: u8,
-    is_open: bool,
 }
 
 /// What became of a peer that was to be inserted.
@@ -129,102 +113,6 @@ pub struct Table {
     refreshed: Vec<Option<Instant>>,
     /// When the surroundings of this node were.
     own_refreshed: Option<Instant>,
-}
-
-impl Entry {
-    fn new(now: Instant, peer: &PeerAddr, rtt: Option<Duration>, count_private: bool) -> Self {
-        let mut entry = Self {
-            id: peer.id,
-            key: Key::of_node(peer.id),
-            seen: now,
-            contact: Packed::new(peer),
-            subnets: subnets(peer, count_private),
-            rtt_us: 0,
-            failed_at: 0,
-            failures: 0,
-            is_open: peer.homes.is_empty(),
-        };
-        entry.measured(rtt);
-        entry
-    }
-
-    /// Who it is.
-    #[must_use]
-    pub fn id(&self) -> NodeId {
-        self.id
-    }
-
-    /// Where it stands.
-    #[must_use]
-    pub fn key(&self) -> &Key {
-        &self.key
-    }
-
-    /// Where it is reached, shortened as contacts are. Unpacked by each call.
-    #[must_use]
-    pub fn peer(&self) -> PeerAddr {
-        self.contact.contact(self.id)
-    }
-
-    /// Whether it claims to be reachable unsolicited: it has no homes.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.is_open
-    }
-
-    /// When it was last heard from.
-    #[must_use]
-    pub fn seen(&self) -> Instant {
-        self.seen
-    }
-
-    /// Its smoothed round-trip time.
-    #[must_use]
-    pub fn rtt(&self) -> Option<Duration> {
-        (self.rtt_us > 0).then(|| Duration::from_micros(self.rtt_us.into()))
-    }
-
-    /// Whether the last attempt to reach it came to nothing.
-    #[must_use]
-    pub fn is_stale(&self) -> bool {
-        self.failures > 0
-    }
-
-    /// The entry as something to begin a look-up with; links are for the caller to fill in.
-    #[must_use]
-    pub fn candidate(&self) -> Candidate {
-        Candidate {
-            peer: self.peer(),
-            is_linked: false,
-            rtt: self.rtt(),
-            vias: Vec::new(),
-            is_stale: self.is_stale(),
-        }
-    }
-
-    /// Bytes that the entry takes, those of the allocator apart.
-    #[must_use]
-    pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.contact.len()
-    }
-
-    /// Smoothed as RFC 6298 §2.3 does.
-    fn measured(&mut self, rtt: Option<Duration>) {
-        let Some(rtt) = rtt else { return };
-        let sample = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
-        let old = self.rtt_us;
-        self.rtt_us = if old == 0 { sample } else { (old - old / 8).saturating_add(sample / 8) };
-    }
-
-    fn heard(&mut self, now: Instant, rtt: Option<Duration>) {
-        self.seen = now;
-        self.failures = 0;
-        self.measured(rtt);
-    }
-
-    fn is_of(&self, subnet: Subnet) -> bool {
-        self.subnets.contains(&Some(subnet))
-    }
 }
 
 impl Table {
@@ -399,24 +287,12 @@ impl Table {
         found
     }
 
-    /// Up to `n` contacts to name to somebody who looks for a key, nearest first.
-    ///
-    /// Half are the nearest, for the asker to come nearer; the others are drawn from those behind
-    /// them, up to the `2k`-th, for the asker to learn of all who are around the key. If all named
-    /// the nearest only, nobody would name those on the outside of a region; and if Sybils are the
-    /// nearest, nobody honest.
+    /// Up to `n` entries to name to somebody who looks for a key, nearest first: [`spread`] over
+    /// the `2k` nearest.
     #[must_use]
     pub fn answer(&self, target: &Key, n: usize, rng: &mut impl Rng) -> Vec<&Entry> {
         let near = self.nearest(target, 2 * self.config.k);
-        let (nearest, rest) = near.split_at(n.div_ceil(2).min(near.len()));
-        let inner = self.config.k.saturating_sub(nearest.len()).min(rest.len());
-        let (inner, outer) = rest.split_at(inner);
-        let from_outer = (n / 4).min(outer.len());
-        let from_inner = (n - nearest.len()).saturating_sub(from_outer);
-        let mut contacts = nearest.to_vec();
-        contacts.extend(draw(inner, from_inner, rng));
-        contacts.extend(draw(outer, from_outer, rng));
-        contacts
+        spread(&near, n, self.config.k, rng)
     }
 
     /// Up to `n` entries that pass a test, each as likely as any other, in no meaningful order.
@@ -442,61 +318,6 @@ impl Table {
         sample
     }
 
-    /// A key to look up so that the table stays good, if it is time for one; it counts as looked
-    /// up.
-    ///
-    /// The surroundings of this node are looked at by its own key, once in [`TableConfig::refresh`];
-    /// a bucket farther away by a random key of it, if in that time less than half of `k` entries
-    /// of it were heard from.
-    pub fn refresh_target(&mut self, now: Instant, rng: &mut impl Rng) -> Option<Key> {
-        let far = self.far_buckets();
-        let last = |bucket: &u32| match *bucket {
-            bucket if bucket == far => self.own_refreshed,
-            bucket => self.refreshed.get(bucket as usize).copied().flatten(),
-        };
-        let is_due = |bucket: &u32| {
-            last(bucket).is_none_or(|at| now - at >= self.config.refresh)
-                && (*bucket == far || self.is_quiet(now, *bucket))
-        };
-        // The own key first: what it finds fills the far buckets too.
-        let bucket = (0..=far).rev().filter(is_due).min_by_key(last)?;
-        let target = if bucket == far { self.own } else { self.random_in(bucket, rng) };
-        self.looked_up(now, &target);
-        Some(target)
-    }
-
-    /// Notes that a key is looked up, for whatever reason: its bucket needs no refreshing.
-    pub fn looked_up(&mut self, now: Instant, target: &Key) {
-        let bucket = self.own.common_bits(target);
-        if bucket >= self.far_buckets() {
-            self.own_refreshed = Some(now);
-            return;
-        }
-        let bucket = bucket as usize;
-        if self.refreshed.len() <= bucket {
-            self.refreshed.resize(bucket + 1, None);
-        }
-        self.refreshed[bucket] = Some(now);
-    }
-
-    /// The number of buckets beyond the surroundings of this node, within which it knows `k` nodes.
-    fn far_buckets(&self) -> u32 {
-        let surroundings = |bits| self.run(&self.own, bits).len();
-        (0..KEY_BITS).find(|bucket| surroundings(bucket + 1) < self.config.k).unwrap_or(KEY_BITS)
-    }
-
-    fn is_quiet(&self, now: Instant, bucket: u32) -> bool {
-        let run = self.run(&flip(&self.own, bucket), bucket + 1);
-        let heard = |entry: &&Entry| !entry.is_stale() && now - entry.seen < self.config.refresh;
-        self.entries[run].iter().filter(heard).count() < self.config.k / 2
-    }
-
-    fn random_in(&self, bucket: u32, rng: &mut impl Rng) -> Key {
-        let mut bytes = [0; KEY_LEN];
-        rng.fill_bytes(&mut bytes);
-        splice(&flip(&self.own, bucket), bucket + 1, bytes)
-    }
-
     fn position(&self, key: &Key) -> Result<usize, usize> {
         self.entries.binary_search_by(|entry| entry.key.cmp(key))
     }
@@ -514,47 +335,6 @@ impl Table {
         let len = self.entries[start..].partition_point(|entry| entry.key <= high);
         start..start + len
     }
-}
-
-/// Collects the entries of `run`, which all share some leading bits, by their distance to `target`
-/// until there are `n` or a few more.
-fn walk<'a>(
-    run: &'a [Entry],
-    target: &Key,
-    n: usize,
-    passes: &impl Fn(&Entry) -> bool,
-    found: &mut Vec<&'a Entry>,
-) {
-    if found.len() >= n {
-        return;
-    }
-    let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
-    if run.len() <= RUN_SORTED {
-        let before = found.len();
-        found.extend(run.iter().filter(|entry| passes(entry)));
-        found[before..].sort_unstable_by_key(|entry| entry.key.distance(target));
-        return;
-    }
-    // The first bit in which any of them differ, as they are sorted: neither side is empty.
-    let bit = first.key.common_bits(&last.key);
-    let (zeros, ones) = run.split_at(run.partition_point(|entry| !is_set(&entry.key, bit)));
-    let (near, far) = if is_set(target, bit) { (ones, zeros) } else { (zeros, ones) };
-    walk(near, target, n, passes, found);
-    walk(far, target, n, passes, found);
-}
-
-/// Draws `n` of some items, in their order (Knuth, *The Art of Computer Programming* 2, 3.4.2,
-/// algorithm S).
-fn draw<T: Copy>(items: &[T], mut n: usize, rng: &mut impl Rng) -> Vec<T> {
-    let mut drawn = Vec::with_capacity(n.min(items.len()));
-    for (index, item) in items.iter().enumerate() {
-        let left = (items.len() - index) as u64;
-        if rng.next_u64() % left < n as u64 {
-            drawn.push(*item);
-            n -= 1;
-        }
-    }
-    drawn
 }
 
 /// Bit `bit` of a key, the most significant being 0; bits beyond the end are zero.

@@ -272,7 +272,10 @@ fn random_entries_are_drawn_evenly() {
     }
     let expected = 2_000 * 4 / (table.len() - 1);
     let others = table.len() - 1;
-    assert_eq!(drawn.iter().filter(|n| (expected * 3 / 4..expected * 4 / 3).contains(*n)).count(), others);
+    assert_eq!(
+        drawn.iter().filter(|n| (expected * 3 / 4..expected * 4 / 3).contains(*n)).count(),
+        others
+    );
     assert_eq!(table.random(&mut rng, 100, |_| true).len(), table.len());
 }
 

@@ -1,6 +1,5 @@
 mod bare;
 mod carry;
-pub(crate) mod disk;
 mod find;
 mod inputs;
 mod kept;

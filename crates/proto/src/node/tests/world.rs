@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use super::super::*;
-use super::disk::Disk;
+use crate::index::tests::disk::Disk;
 use crate::egress::{Gate, GateConfig};
 use crate::forward::{ForwardConfig, Forwarder};
 use crate::index::IndexConfig;
