@@ -39,6 +39,8 @@ pub struct NodeBuilder {
     pub(crate) data: Option<Arc<DataDir>>,
     pub(crate) index: IndexConfig,
     pub(crate) is_lan_used: bool,
+    #[cfg(feature = "mainline")]
+    pub(crate) registry: Option<crate::MainlineConfig>,
 }
 
 impl Default for NodeBuilder {
@@ -54,6 +56,8 @@ impl Default for NodeBuilder {
             data: None,
             index: IndexConfig::default(),
             is_lan_used: false,
+            #[cfg(feature = "mainline")]
+            registry: None,
         }
     }
 }
@@ -123,6 +127,16 @@ impl NodeBuilder {
     #[must_use]
     pub fn lan(mut self, is_used: bool) -> Self {
         self.is_lan_used = is_used;
+        self
+    }
+
+    /// A public registry to ask for peers when nobody else answers, and to be listed in: the
+    /// `BitTorrent` Mainline DHT. Off by default, because it tells the world that this address runs
+    /// a node of this network.
+    #[cfg(feature = "mainline")]
+    #[must_use]
+    pub fn registry(mut self, config: crate::MainlineConfig) -> Self {
+        self.registry = Some(config);
         self
     }
 

@@ -21,6 +21,7 @@ mod find;
 mod node;
 pub mod pair;
 mod persist;
+mod registry;
 mod status;
 
 pub use baran_net::mux::{RecvStream, SendStream, SessionError};
@@ -34,6 +35,8 @@ pub use self::connection::{Acceptor, Connection, PathWatch};
 pub use self::find::{Announcement, FindError, Lookup, PublishError, Receipt, Value};
 pub use self::node::{AcceptError, ConnectError, Node, NodeError};
 pub use self::persist::DiskError;
+#[cfg(feature = "mainline")]
+pub use self::registry::MainlineConfig;
 pub use self::status::{
     Event, IndexStatus, JoinedBy, PathInfo, PathKind, PeerStatus, RelayStatus, Status,
 };

@@ -22,6 +22,9 @@ use tracing::warn;
 use crate::driver::{Command, Driver, Parts, Snapshot};
 use crate::find::{ANSWERS_BESIDES, Question};
 use crate::persist::{Disk, DiskError};
+#[cfg(feature = "mainline")]
+use crate::registry::Identity;
+use crate::registry::Registry;
 use crate::{Acceptor, Connection, Event, NodeBuilder, NodeId, PeerAddr, SecretKey, Status};
 
 /// Connections that wait to be accepted, for each application protocol.
@@ -110,6 +113,25 @@ fn is_free(port: u16) -> bool {
     is_free
 }
 
+/// The registry that the owner chose, if this build has it.
+#[cfg(feature = "mainline")]
+fn registry(builder: &NodeBuilder, secret: &SecretKey) -> Registry {
+    let Some(config) = builder.registry.clone() else { return Registry::default() };
+    let identity = Identity {
+        secret: secret.clone(),
+        network: builder.network.clone(),
+        allow_nets: builder.allow_nets.clone(),
+        is_lasting: builder.index.serves,
+    };
+    Registry::start(config, identity)
+}
+
+/// None: this build has no registry.
+#[cfg(not(feature = "mainline"))]
+fn registry(_builder: &NodeBuilder, _secret: &SecretKey) -> Registry {
+    Registry::default()
+}
+
 impl Node {
     /// Settings for a node.
     #[must_use]
@@ -136,6 +158,7 @@ impl Node {
         let id = secret.id();
         let disk = Disk::open(builder.data.clone(), &builder.network)?;
         let restored = disk.restore()?;
+        let registry = registry(&builder, &secret);
         let limits = builder.relay;
         let config = NodeConfig {
             relays: limits.rate_bytes_per_s > 0,
@@ -187,6 +210,7 @@ impl Node {
             limits,
             network: builder.network,
             events: events.clone(),
+            registry,
         };
         let mut driver = Driver::new(machine, parts);
         driver.boot(restored, ChaCha8Rng::from_seed(draw()));

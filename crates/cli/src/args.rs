@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use baran::pair::PairCode;
 use baran::{Net, NodeId, PeerAddr};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::{help, rate};
@@ -56,6 +56,9 @@ pub(crate) enum Command {
     /// Pair with the node that shows these words
     #[command(after_long_help = help::JOIN)]
     Join(JoinArgs),
+    /// Run a whole network of nodes in virtual time, and measure it
+    #[command(after_long_help = help::SIM)]
+    Sim(baran_sim::Args),
     /// Publish a small value under a name, signed by this node
     #[command(after_long_help = help::PUT)]
     Put(PutArgs),
@@ -90,7 +93,7 @@ pub(crate) struct NodeArgs {
     /// Network to be part of; nodes of different networks never meet [default: main]
     #[arg(long, value_name = "NAME")]
     pub(crate) network: Option<String>,
-    /// Address to listen on, repeatable [default: every address, a port of the system's choice]
+    /// Address to listen on, repeatable [default: every address, the port of last time]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) bind: Vec<SocketAddr>,
     /// Peer to keep a connection to, repeatable: an id, an invite, or ID@ip:port
@@ -119,6 +122,17 @@ pub(crate) struct UpArgs {
     /// Peers that may be reached through this node at a time [default: 64]
     #[arg(long, value_name = "N")]
     pub(crate) relay_reservations: Option<u16>,
+    /// Ask a public registry for peers when nobody else answers, and be listed there; it tells the
+    /// world that this address runs a node, see below
+    #[arg(long, value_name = "NAME")]
+    pub(crate) registry: Option<Registry>,
+}
+
+/// Public registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Registry {
+    /// The Mainline DHT, by which file sharers find each other
+    Mainline,
 }
 
 #[derive(Debug, Args)]

@@ -20,15 +20,21 @@ pub(crate) const UP: &str = "\
 With --json, a line for each event. First
   {\"event\":\"listening\",\"id\",\"invite\",\"addresses\":[...]}
 then, when the node is connected to a peer, and again after it had none,
-  {\"event\":\"joined\",\"peers\":N,\"by\":\"lan\"|\"cache\"|\"configured\"|\"incoming\"}
+  {\"event\":\"joined\",\"peers\":N,\"by\":\"lan\"|\"cache\"|\"registry\"|\"configured\"|
+                                  \"incoming\"}
 and whenever something changes
-  {\"event\":\"alone\"}                               no peer that it knows answers; it goes on trying
+  {\"event\":\"alone\"}                               no known peer answers; tried again
   {\"event\":\"peer-up\"|\"peer-down\",\"peer\"}
   {\"event\":\"path\",\"peer\",\"path\":\"direct\"|\"relayed\",\"via\",\"remote\",\"rtt_ms\"}
   {\"event\":\"observed\",\"addresses\":[...],\"invite\"}      others see this node there
   {\"event\":\"home\",\"peer\",\"held\":true|false,\"invite\"}   the peer relays to this node
   {\"event\":\"serving\",\"peer\",\"granted\":true|false}      this node relays to the peer
   {\"event\":\"unreachable\",\"peer\"}                        nobody could be asked; tried again
+
+--registry mainline lets a node that has had no peer for 12 s look for some in the BitTorrent
+Mainline DHT, and lists it there while it has none or strangers can reach it. Everybody who knows the
+network's name can then read that this address runs the node with this id. Off unless given, and only
+in a program built with `--features mainline`.
 
 SIGTERM, SIGINT and SIGHUP close the node within 5 s, exit code 0. A second daemon on the same data
 directory exits at once with code 1 and names the first one's process.";
@@ -77,6 +83,15 @@ With --json, one object:
 pub(crate) const ID: &str = "\
 Makes the identity if the data directory has none. With --json: {\"id\"}";
 
+pub(crate) const SIM: &str = "\
+Nodes run the same state machines as here, in a network of virtual time with NATs, latency, churn
+and adversaries. One seed gives one run. Nothing is sent; a large world takes memory and minutes.
+
+  baran sim lookup --nodes 10000 --minutes 10
+  baran sim restart --nodes 1000 --seed 7 --plot restart.svg
+
+Exit code 1 if a target of the scenario is missed. With --json: one object with all figures.";
+
 pub(crate) const INVITE: &str = "\
 The QR code follows the text if standard output is a terminal. Without a daemon the invite names no
 address if --bind gives the node a port of the system's choice.
@@ -105,9 +120,9 @@ pub(crate) const PUT: &str = "\
 Example: baran put address 'Vienna, Praterstern'
          baran put key - <id_ed25519.pub
 
-Anybody who knows this node's id reads it with `baran get ID NAME`. It is kept by the nodes near its
-place in the index, which find it signed by this node, and stored anew as long as this node runs, in
-later runs too; without it, it lasts 48 hours.
+Anybody who knows this node's id reads it with `baran get ID NAME`. The nodes near its place in the
+index keep it. It is stored anew as long as this node runs, in later runs too; without it, it lasts
+48 hours.
 
 With --json: {\"id\",\"name\",\"kept\",\"wanted\"}: the nodes that keep it, of those that should.
 Exit code 1 if nobody keeps it yet.";

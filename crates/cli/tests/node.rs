@@ -287,7 +287,13 @@ fn help_documents_the_json() {
         ("pipe", "\"event\":\"open\""),
         ("status", "address-dependent"),
         ("id", "{\"id\"}"),
-        ("invite", "\"homes\""),
+        ("invite", "\"event\":\"code\""),
+        ("join", "\"event\":\"paired\""),
+        ("put", "\"wanted\""),
+        ("get", "value_base64"),
+        ("announce", "\"event\":\"announced\""),
+        ("lookup", "{\"id\"}"),
+        ("resolve", "\"homes\""),
     ] {
         let output = finish(baran().args(["help", command]).spawn_piped());
         let text = String::from_utf8(output.stdout).unwrap();

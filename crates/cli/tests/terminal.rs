@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use common::{Guard, Home, PATIENCE, SpawnPiped, drain, feed};
+use common::{Guard, Home, PATIENCE, SpawnPiped, drain, feed, finish};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -49,6 +49,25 @@ fn an_invite_is_drawn_if_it_fits() {
         assert_eq!(text.contains('█'), is_drawn, "{text}");
         assert_eq!(text.contains("the QR code needs a terminal of"), !is_drawn, "{text}");
     }
+}
+
+#[test]
+fn a_value_cannot_command_the_terminal() {
+    let homes = [Home::new(), Home::new()];
+    let a = homes[0].up(&[]);
+    let mut b = homes[1].up(&["--peer", &a.at()]);
+    b.until(|event| event["event"] == "joined");
+    let put =
+        finish(homes[1].command(&["put", "name", "\u{1b}]0;owned\u{7}\u{9b}2J"]).spawn_piped());
+    assert!(put.status.success(), "{put:?}");
+    let (mut process, terminal) =
+        start_in_terminal(&mut homes[0].command(&["get", &b.id, "name"]), 120);
+    let text = read_all(terminal);
+    assert_eq!(process.wait(PATIENCE), 0, "{text}");
+    assert!(text.contains("\\u{1b}]0;owned\\u{7}\\u{9b}2J"), "{text:?}");
+    assert!(!text.contains("\u{1b}]0;owned") && !text.contains('\u{9b}'), "{text:?}");
+    a.terminate();
+    b.terminate();
 }
 
 #[test]

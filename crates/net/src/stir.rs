@@ -39,8 +39,7 @@ pub(crate) struct Stir {
 
 impl Stir {
     fn update(&self, next: impl Fn(u8) -> Option<u8>) -> Option<u8> {
-        let done = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| next(old));
-        done.ok()
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).ok()
     }
 
     /// Something is written, or was taken from QUIC.

@@ -42,7 +42,8 @@ impl End {
         let (up, ups) = mpsc::channel(16);
         let (event, events) = mpsc::channel(16);
         let start = std::time::Instant::now();
-        let endpoint = Endpoint::bind(&config, forwarder, gate, start, up, event).unwrap();
+        let endpoint = Endpoint::bind(&config, forwarder, gate, start, up, event)
+            .expect("loopback can be bound");
         Self { endpoint, ups, events }
     }
 
@@ -51,9 +52,9 @@ impl End {
     }
 
     async fn link(&mut self) -> Link {
-        match self.ups.recv().await.unwrap() {
+        match self.ups.recv().await.expect("the endpoint runs") {
             EndpointEvent::Up(NewLink { link, taken, .. }) => {
-                taken.send(()).unwrap();
+                taken.send(()).expect("the link waits");
                 link
             }
             EndpointEvent::DialFailed(_, reason) => panic!("{reason}"),
@@ -78,7 +79,7 @@ impl End {
 
     /// Waits for a report that the link is active.
     async fn active(&mut self) {
-        while !matches!(self.events.recv().await.unwrap().1, LinkEvent::Active) {}
+        while !matches!(self.events.recv().await.expect("the link runs").1, LinkEvent::Active) {}
     }
 
     /// How often the link was reported active, up to this moment.
@@ -96,16 +97,16 @@ async fn pair() -> (End, End, Link, Link) {
     drop(a.endpoint.dial(DialId(1), secrets[1].id(), RemoteAddr::Direct(b.addr())));
     let link_a = a.link().await;
     // The server hears of a control stream when something is said on it.
-    let session = link_a.open("hello/1").unwrap();
+    let session = link_a.open("hello/1").expect("the link stands");
     let link_b = b.link().await;
     drop(session);
     (a, b, link_a, link_b)
 }
 
 async fn session(a: &Link, b: &End) -> (Session, Session) {
-    let mut acceptor = b.endpoint.acceptors().accept(PROTOCOL, 4).unwrap();
-    let ours = a.open(PROTOCOL).unwrap();
-    let theirs = acceptor.recv().await.unwrap();
+    let mut acceptor = b.endpoint.acceptors().accept(PROTOCOL, 4).expect("nobody else does");
+    let ours = a.open(PROTOCOL).expect("the link stands");
+    let theirs = acceptor.recv().await.expect("the session arrives");
     (ours, theirs)
 }
 

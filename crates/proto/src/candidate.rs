@@ -71,6 +71,24 @@ pub struct Candidates {
     /// Ports that our socket is bound to, one for each bind.
     ports: Vec<u16>,
     reports: BTreeMap<NodeId, SocketAddr>,
+    /// What follows from all that, because it is asked for much more often than it changes.
+    outlook: Outlook,
+}
+
+/// What others can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outlook {
+    mapping: Mapping,
+    /// For peers outside, the best first.
+    public: Vec<SocketAddr>,
+    /// For a neighbour.
+    local: Vec<SocketAddr>,
+}
+
+impl Default for Outlook {
+    fn default() -> Self {
+        Self { mapping: Mapping::Unknown, public: Vec::new(), local: Vec::new() }
+    }
 }
 
 impl Candidates {
@@ -81,21 +99,38 @@ impl Candidates {
         let changed = (&self.host, &self.ports) != (&host, &ports);
         self.host = host;
         self.ports = ports;
+        self.refresh();
         changed
     }
 
-    /// Takes the word of `peer` that it sees us at `addr`. Returns whether that was new.
+    fn refresh(&mut self) {
+        self.outlook = Outlook {
+            mapping: self.judge_mapping(),
+            public: self.make_offer(false),
+            local: self.make_offer(true),
+        };
+    }
+
+    /// Takes the word of `peer` that it sees us at `addr`. Returns whether our mapping or what we
+    /// offer is different now.
     pub fn report(&mut self, peer: NodeId, addr: SocketAddr) -> bool {
         let addr = canonical(addr);
         if self.reports.len() >= REPORTS_MAX && !self.reports.contains_key(&peer) {
             return false;
         }
-        self.reports.insert(peer, addr) != Some(addr)
+        if self.reports.insert(peer, addr) == Some(addr) {
+            return false;
+        }
+        let before = self.outlook.clone();
+        self.refresh();
+        self.outlook != before
     }
 
     /// Forgets what `peer` said.
     pub fn forget(&mut self, peer: NodeId) {
-        self.reports.remove(&peer);
+        if self.reports.remove(&peer).is_some() {
+            self.refresh();
+        }
     }
 
     /// Addresses as others see us, those with most voices first.
@@ -113,6 +148,10 @@ impl Candidates {
     /// The mapping of our NAT, judged by IPv4 if anybody sees us there, else by IPv6.
     #[must_use]
     pub fn mapping(&self) -> Mapping {
+        self.outlook.mapping
+    }
+
+    fn judge_mapping(&self) -> Mapping {
         let of_family =
             |v4: bool| self.reports.values().filter(move |addr| addr.is_ipv4() == v4).copied();
         let reports: Vec<_> = if of_family(true).next().is_some() {
@@ -120,24 +159,17 @@ impl Candidates {
         } else {
             of_family(false).collect()
         };
-        match self.majority(&reports) {
+        match majority(&reports) {
             Some(addr) if self.is_host(addr) => return Mapping::None,
             _ => {}
         }
         // Peers on our own network see a host address; only the others see the NAT's.
         let outside: Vec<_> = reports.into_iter().filter(|addr| !self.is_host(*addr)).collect();
-        match self.majority(&outside) {
+        match majority(&outside) {
             _ if outside.len() < 2 => Mapping::Unknown,
             Some(_) => Mapping::EndpointIndependent,
             None => Mapping::AddressDependent,
         }
-    }
-
-    /// The address that more than half of the reports name.
-    fn majority(&self, reports: &[SocketAddr]) -> Option<SocketAddr> {
-        self.observed().into_iter().find(|addr| {
-            reports.iter().filter(|report| *report == addr).count() * 2 > reports.len()
-        })
     }
 
     fn is_host(&self, addr: SocketAddr) -> bool {
@@ -185,13 +217,18 @@ impl Candidates {
     /// ones, for a peer behind the same NAT.
     #[must_use]
     pub fn offer(&self, local: bool, max: usize) -> Vec<SocketAddr> {
+        let offer = if local { &self.outlook.local } else { &self.outlook.public };
+        offer.iter().copied().take(max).collect()
+    }
+
+    fn make_offer(&self, local: bool) -> Vec<SocketAddr> {
         let mut offer = Vec::new();
         // Peers on our own network see us at a private address, which says nothing about the
         // outside and is nothing for those outside.
         for (v4, public) in [(false, true), (true, true), (false, false), (true, false)] {
             let is_meant = |a: &SocketAddr| a.is_ipv4() == v4 && is_public(a.ip()) == public;
             let reports: Vec<_> = self.reports.values().copied().filter(is_meant).collect();
-            match self.majority(&reports) {
+            match majority(&reports) {
                 _ if !public && !local => {}
                 Some(addr) => offer.push(addr),
                 None => {
@@ -207,9 +244,23 @@ impl Candidates {
             seen.push(*addr);
             new
         });
-        offer.truncate(max);
         offer
     }
+}
+
+/// The address that more than half of the reports name (Boyer and Moore, 1981).
+fn majority(reports: &[SocketAddr]) -> Option<SocketAddr> {
+    let mut leader: Option<(SocketAddr, usize)> = None;
+    for addr in reports {
+        leader = match leader {
+            None | Some((_, 0)) => Some((*addr, 1)),
+            Some((best, lead)) if best == *addr => Some((best, lead + 1)),
+            Some((best, lead)) => Some((best, lead - 1)),
+        };
+    }
+    let (addr, _) = leader?;
+    let count = reports.iter().filter(|report| **report == addr).count();
+    (count * 2 > reports.len()).then_some(addr)
 }
 
 /// Whether an interface's address can be meant for anybody outside its site.

@@ -40,41 +40,49 @@ pub struct Known {
     pub homes: [u32; HOMES],
 }
 
-/// Hosts by their points in the key space.
-type Sorted = Vec<(Key, u32)>;
+/// Where a host is in the key space.
+type Point = (Key, u32);
+
+/// Hosts by their points.
+type Sorted = Vec<Point>;
 
 impl World {
     /// Gives all these hosts the contacts of a former run: most are of hosts that will be on, some
     /// of those in `off`.
     pub fn draw_caches(&mut self, on: &[u32], off: &[u32], stale: f64) {
-        let sorted = |hosts: &[u32]| {
-            let mut all: Sorted =
-                hosts.iter().map(|host| (self.hosts[*host as usize].key, *host)).collect();
-            all.sort_unstable();
-            all
-        };
-        let (on, off) = (sorted(on), sorted(off));
-        let open: Sorted = on
-            .iter()
-            .filter(|(_, host)| self.hosts[*host as usize].nat == Nat::Open)
-            .copied()
-            .collect();
-        for (key, host) in on.iter().chain(&off) {
-            if self.hosts[*host as usize].nat != Nat::Open {
+        let whom: Vec<_> = on.iter().chain(off).copied().collect();
+        self.draw_caches_of(&whom, on, off, stale);
+    }
+
+    /// The same for some hosts only.
+    pub fn draw_caches_of(&mut self, whom: &[u32], on: &[u32], off: &[u32], stale: f64) {
+        let (on, off) = (self.sorted(on), self.sorted(off));
+        let open = on.iter().filter(|(_, host)| self.hosts[*host as usize].nat == Nat::Open);
+        let open: Sorted = open.copied().collect();
+        for host in whom {
+            let state = &self.hosts[*host as usize];
+            if state.nat != Nat::Open {
                 let mut draw = Draw::new(self.config.seed, 6 << 32 | u64::from(*host));
-                self.hosts[*host as usize].homes = draw_homes(&mut draw, *key, *host, &open);
+                self.hosts[*host as usize].homes = draw_homes(&mut draw, state.key, *host, &open);
             }
         }
-        for (key, host) in on.iter().chain(&off) {
+        for host in whom {
             let mut draw = Draw::new(self.config.seed, 4 << 32 | u64::from(*host));
-            let mut all = draw_contacts(&mut draw, *key, [&on, &off], stale);
+            let state = &self.hosts[*host as usize];
+            let mut all = draw_contacts(&mut draw, state.key, [&on, &off], stale);
             all.retain(|known| known != host);
-            let homes = self.hosts[*host as usize].homes;
-            let first = order(&mut draw, &mut all, homes);
+            let first = order(&mut draw, &mut all, state.homes);
             let known = |host: u32| Known { host, homes: self.hosts[host as usize].homes };
             let cache = first.into_iter().chain(all).take(CACHE).map(known).collect();
             self.hosts[*host as usize].cache = cache;
         }
+    }
+
+    fn sorted(&self, hosts: &[u32]) -> Sorted {
+        let mut all: Sorted =
+            hosts.iter().map(|host| (self.hosts[*host as usize].key, *host)).collect();
+        all.sort_unstable();
+        all
     }
 
     /// What a node that starts is told of its former run.
@@ -148,7 +156,7 @@ impl World {
 }
 
 /// The nearest open host, and another one.
-fn draw_homes(draw: &mut Draw, key: Key, host: u32, open: &[(Key, u32)]) -> [u32; HOMES] {
+fn draw_homes(draw: &mut Draw, key: Key, host: u32, open: &[Point]) -> [u32; HOMES] {
     let mut homes = [NOBODY; HOMES];
     let at = open.partition_point(|(other, _)| *other < key);
     let near = open[at.saturating_sub(4)..open.len().min(at + 4)].iter();
@@ -178,12 +186,7 @@ fn order(draw: &mut Draw, all: &mut Vec<u32>, homes: [u32; HOMES]) -> Vec<u32> {
 }
 
 /// Up to [`BUCKET`] hosts of each distance from `key`, the nearest first, about [`CACHE`] in all.
-fn draw_contacts(
-    draw: &mut Draw,
-    key: Key,
-    sorted: [&[(Key, u32)]; 2],
-    stale: f64,
-) -> Vec<u32> {
+fn draw_contacts(draw: &mut Draw, key: Key, sorted: [&[Point]; 2], stale: f64) -> Vec<u32> {
     // What shares so many bits with the key, in both lists, narrowed bit by bit.
     let mut ranges = sorted;
     let mut buckets = Vec::new();
@@ -212,7 +215,7 @@ fn draw_contacts(
 
 /// Splits a sorted range of keys that share `bit` bits with `key` into those that share the next
 /// one too, and those that do not.
-fn split(all: &[(Key, u32)], key: Key, bit: usize) -> (&[(Key, u32)], &[(Key, u32)]) {
+fn split(all: &[Point], key: Key, bit: usize) -> (&[Point], &[Point]) {
     let of = |key: &Key| key.as_bytes()[bit / 8] >> (7 - bit % 8) & 1 == 1;
     let (zeros, ones) = all.split_at(all.partition_point(|(other, _)| !of(other)));
     if of(&key) { (ones, zeros) } else { (zeros, ones) }

@@ -43,7 +43,7 @@ impl Draw {
     /// Uniform among `0..n`; zero if `n` is.
     pub fn below(&mut self, n: usize) -> usize {
         let wide = u128::from(self.bits()) * n as u128;
-        usize::try_from(wide >> 64).expect("less than n")
+        usize::try_from(wide >> 64).unwrap_or_default()
     }
 
     /// True with probability `p`.

@@ -1,8 +1,46 @@
 //! A deterministic internet for the nodes of [`baran_proto`], and what happens in it.
+//!
+//! A *world* ([`world`]) is hosts with NATs and places ([`net`]), a population that comes and goes
+//! ([`population`]), and one queue of events ([`engine`]). Each host runs the very
+//! [`Node`](baran_proto::node::Node) of the real program; nothing of a protocol is written twice.
+//! A *scenario* ([`scenario`]) puts such a world through something and measures: [`run`].
+//!
+//! Everything is drawn from one seed. Two runs of one scenario with the same flags have the same
+//! [trace](trace): a digest of every event and message in its order.
+
+pub mod args;
+pub mod cache;
 pub mod draw;
 pub mod engine;
 pub mod net;
 pub mod population;
+pub mod progress;
+pub mod report;
+pub mod scenario;
 pub mod trace;
 pub mod world;
-pub mod cache;
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+
+pub use self::args::Args;
+
+/// Runs the scenario, writes its table (or with `json` one object) to `out` and its plot to a
+/// file; tells whether all targets are met.
+///
+/// # Errors
+///
+/// If the output or the plot cannot be written.
+pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<bool> {
+    let report = scenario::run(args);
+    if let Some(path) = &args.plot {
+        report.plot(path).with_context(|| format!("plot to {}", path.display()))?;
+    }
+    if json {
+        writeln!(out, "{}", report.to_json()).context("write the report")?;
+    } else {
+        write!(out, "{report}").context("write the report")?;
+    }
+    Ok(report.is_met())
+}

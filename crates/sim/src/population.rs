@@ -89,13 +89,24 @@ impl World {
     /// Fills the world: as many hosts on as asked for, each with a cache of a former run, and with
     /// churn as many others that are off. They are switched on within `within`, in random order.
     pub fn populate(&mut self, config: &Config, within: Duration) {
+        self.populate_with(config, within, 0.0);
+    }
+
+    /// The same, where a share of those who are on works against the others.
+    pub fn populate_with(&mut self, config: &Config, within: Duration, adversaries: f64) {
         let on = config.nodes as f64;
         let off = if config.churn_per_h > 0.0 { on / config.availability - on } else { 0.0 };
         let stale = off.max(on * config.stale);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number")]
         let others = stale as usize;
-        let hosts: Vec<_> =
-            (0..config.nodes + others).map(|_| self.add_host(&Profile::default())).collect();
+        let mut draw = Draw::new(self.config.seed, 9);
+        let hosts: Vec<_> = (0..config.nodes + others)
+            .map(|number| {
+                let is_bad = number < config.nodes && draw.chance(adversaries);
+                let profile = if is_bad { Profile::adversary() } else { Profile::default() };
+                self.add_host(&profile)
+            })
+            .collect();
         let (first, rest) = hosts.split_at(config.nodes);
         self.draw_caches(first, rest, config.stale);
         let mut churn = Churn::new(self.config.seed, config);
@@ -137,15 +148,18 @@ impl World {
         self.join_at(at, newcomer);
     }
 
-    /// Switches off all hosts that are on at one moment, and on again within some time.
+    /// Switches off all hosts that are on at one moment, without a word, and on again after
+    /// `off_for` within some time. Returns when the last one is on.
     pub fn restart_all(&mut self, off_for: Duration, within: Duration) -> Instant {
         let all: Vec<_> = (0..u32::try_from(self.hosts.len()).unwrap_or(u32::MAX))
             .filter(|host| self.hosts[*host as usize].is_on)
             .collect();
         let churn = self.population.take();
+        let goodbye = core::mem::replace(&mut self.config.goodbye, 0.0);
         for host in &all {
             self.leave(*host);
         }
+        self.config.goodbye = goodbye;
         for host in all {
             let after = off_for + self.draw.part_of(within);
             self.join_at(self.now + after, host);

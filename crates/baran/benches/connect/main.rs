@@ -43,8 +43,11 @@ const NODES_MAX: u8 = 250;
 /// Seconds after the last node joined: links that the start needed are closed, tables are full.
 const SETTLE_S: usize = 45;
 
-/// Until a link that nobody uses is closed.
-const PARTED_MAX: Duration = Duration::from_secs(120);
+/// How long the network is watched at rest.
+const REST: Duration = Duration::from_secs(10);
+
+/// Until a link that nobody uses is closed: twice of what the node keeps it in reserve.
+const PARTED_MAX: Duration = Duration::from_secs(60);
 
 /// Which pairs: whether the source, whether the target is behind a NAT.
 const KINDS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
@@ -76,13 +79,11 @@ fn number(name: &str, default: usize) -> usize {
 async fn measure(nodes: u8, connects: usize, settle: Duration, wire: &Wire) -> Outcome<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let members = network::start(nodes, &mut rng).await?;
-    let before = wire.delivered();
     sleep(settle).await;
-    let packets = (wire.delivered() - before) / u64::from(nodes) / settle.as_secs();
-    println!("all joined; then {packets} packets per node and second\n");
+    rest(&members, wire).await?;
     println!(
         "in round trips of 50 ms    | reached | connected p50 p90 | first byte p50 p90 | \
-              straight | direct p50 p90"
+              straight | direct p50 p90 | requests p50 p90"
     );
     // What the handshake alone takes.
     let mut pairs = network::strangers(&members, false, false, &mut rng);
@@ -93,11 +94,45 @@ async fn measure(nodes: u8, connects: usize, settle: Duration, wire: &Wire) -> O
         let mut pairs = network::strangers(&members, source, target, &mut rng);
         pairs.truncate(connects);
         row("cold", (source, target), &all(&members, &pairs, by_id).await);
-        for (from, to) in &pairs {
-            members[*from].until_parted(members[*to].node.id(), PARTED_MAX).await?;
-        }
+        let pairs = network::parted(&members, pairs, PARTED_MAX).await?;
         row("warm", (source, target), &all(&members, &pairs, by_id).await);
     }
+    Ok(())
+}
+
+/// What the network does when nobody wants anything.
+async fn rest(members: &[Member], wire: &Wire) -> Outcome<()> {
+    let (mut tables, mut warm, mut links) = (Vec::new(), Vec::new(), Vec::new());
+    let mut asked = 0;
+    for member in members {
+        let status = member.status().await?;
+        tables.push(status.index.table);
+        warm.push(status.index.warm);
+        links.push(status.peers.len());
+        asked += status.index.requests_sent;
+    }
+    for counts in [&mut tables, &mut warm, &mut links] {
+        counts.sort_unstable();
+    }
+    let (packets, bytes) = wire.delivered();
+    sleep(REST).await;
+    let (packets, bytes) = (wire.delivered().0 - packets, wire.delivered().1 - bytes);
+    let mut asked_later = 0;
+    for member in members {
+        asked_later += member.asked().await?;
+    }
+    let per_node_s = |n: u64| n as f64 / members.len() as f64 / REST.as_secs_f64();
+    let middle = members.len() / 2;
+    println!(
+        "at rest, per node: {} in the table, {} warm, {} links; a second: {:.2} requests, {:.1} \
+         packets, {:.0} bytes\n",
+        tables[middle],
+        warm[middle],
+        links[middle],
+        per_node_s(asked_later - asked),
+        per_node_s(packets),
+        per_node_s(bytes)
+    );
     Ok(())
 }
 
@@ -128,14 +163,16 @@ fn row(what: &str, (source, target): (bool, bool), contacts: &[Option<Contact>])
         let mut values: Vec<_> = contacts.iter().filter_map(|contact| of(contact)).collect();
         values.sort_by(f64::total_cmp);
         let at = |q: usize| values.get(values.len().saturating_sub(1) * q / 100).copied();
-        [50, 90].map(|q| at(q).map_or_else(|| "-".into(), |s| format!("{:.2}", s / ROUND_TRIP_S)))
+        [50, 90].map(|q| at(q).map_or_else(|| "-".into(), |value| format!("{value:.2}")))
     };
-    let [connected, slow_connected] = quantiles(&|contact| Some(contact.connected_s));
-    let [first, slow_first] = quantiles(&|contact| Some(contact.first_byte_s));
-    let [direct, slow_direct] = quantiles(&|contact| contact.direct_s);
+    let trips = |s: f64| s / ROUND_TRIP_S;
+    let [connected, slow_connected] = quantiles(&|contact| Some(trips(contact.connected_s)));
+    let [first, slow_first] = quantiles(&|contact| Some(trips(contact.first_byte_s)));
+    let [direct, slow_direct] = quantiles(&|contact| contact.direct_s.map(trips));
+    let [asked, much_asked] = quantiles(&|contact| Some(contact.requests));
     let straight = contacts.iter().filter(|contact| contact.is_direct).count();
     println!(
         "{what:26} | {reached:>7} | {connected:>9} {slow_connected:>7} | {first:>10} {slow_first:>7} | \
-         {straight:8} | {direct:>6} {slow_direct:>7}"
+         {straight:8} | {direct:>6} {slow_direct:>7} | {asked:>8} {much_asked:>7}"
     );
 }

@@ -45,7 +45,8 @@ impl Member {
         let mut builder = Node::builder()
             .network("bench")
             .bind(SocketAddr::from((place.inner, PORT)))
-            .allow_net(PUBLIC.parse()?);
+            .allow_net(PUBLIC.parse()?)
+            .lan(false);
         if let Some(introducer) = introducer {
             builder = builder.peer(introducer.at());
         }
@@ -71,17 +72,37 @@ impl Member {
         Ok(self.node.status().await.ok_or("a node is closed")?)
     }
 
-    /// Waits until the link to `peer` is gone.
-    pub(crate) async fn until_parted(&self, peer: NodeId, limit: Duration) -> Outcome<()> {
-        let deadline = Instant::now() + limit;
-        while self.status().await?.peers.iter().any(|linked| linked.id == peer) {
-            if Instant::now() > deadline {
-                return Err("an unused link is not closed".into());
-            }
-            sleep(PAUSE).await;
-        }
-        Ok(())
+    /// Requests of the index that it has made.
+    pub(crate) async fn asked(&self) -> Outcome<u64> {
+        Ok(self.status().await?.index.requests_sent)
     }
+
+    /// Whether there is a link to `other`.
+    async fn is_linked(&self, other: &Self) -> Outcome<bool> {
+        let id = other.node.id();
+        Ok(self.status().await?.peers.iter().any(|linked| linked.id == id))
+    }
+}
+
+/// Waits until the links between these pairs are closed, and leaves out those that stay: a link is
+/// kept for good if it serves one of the two as one of its warm ones.
+pub(crate) async fn parted(
+    members: &[Member],
+    mut pairs: Vec<(usize, usize)>,
+    limit: Duration,
+) -> Outcome<Vec<(usize, usize)>> {
+    let deadline = Instant::now() + limit;
+    let mut parted = Vec::new();
+    while !pairs.is_empty() && Instant::now() < deadline {
+        let mut linked = Vec::new();
+        for (from, to) in pairs {
+            let is_linked = members[from].is_linked(&members[to]).await?;
+            if is_linked { &mut linked } else { &mut parted }.push((from, to));
+        }
+        pairs = linked;
+        sleep(PAUSE).await;
+    }
+    Ok(parted)
 }
 
 async fn note_peers(node: Node, met: Arc<Mutex<BTreeSet<NodeId>>>) {
@@ -173,10 +194,13 @@ pub(crate) struct Contact {
     pub(crate) is_direct: bool,
     /// When the path was direct, if it became so.
     pub(crate) direct_s: Option<f64>,
+    /// Requests of the index that the source made meanwhile, those of its housekeeping included.
+    pub(crate) requests: f64,
 }
 
 /// Reaches a peer, has a byte echoed, waits for a direct path, and closes.
 pub(crate) async fn contact(from: &Member, to: PeerAddr) -> Outcome<Contact> {
+    let asked_before = from.asked().await?;
     let begin = Instant::now();
     let seconds = || begin.elapsed().as_secs_f64();
     let connection = timeout(PATIENCE, from.node.connect(to, PROTOCOL)).await??;
@@ -195,7 +219,8 @@ pub(crate) async fn contact(from: &Member, to: PeerAddr) -> Outcome<Contact> {
     let is_direct_late = timeout(DIRECT_MAX, direct).await.is_ok();
     let direct_s = is_direct_late.then(seconds);
     connection.close(0, "done").await;
-    Ok(Contact { connected_s, first_byte_s, is_direct, direct_s })
+    let requests = (from.asked().await? - asked_before) as f64;
+    Ok(Contact { connected_s, first_byte_s, is_direct, direct_s, requests })
 }
 
 fn is_direct(connection: &Connection) -> bool {

@@ -69,7 +69,8 @@ pub(crate) struct Wire {
 /// What went over a wire.
 #[derive(Debug, Default)]
 struct Counts {
-    delivered: AtomicU64,
+    packets: AtomicU64,
+    bytes: AtomicU64,
     overflowed: AtomicU64,
 }
 
@@ -101,9 +102,10 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Packets delivered so far.
-    pub(crate) fn delivered(&self) -> u64 {
-        self.counts.delivered.load(Ordering::Relaxed)
+    /// Packets delivered so far, and their bytes.
+    pub(crate) fn delivered(&self) -> (u64, u64) {
+        let Counts { packets, bytes, .. } = &*self.counts;
+        (packets.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
     }
 
     /// Packets lost because more than the queue holds were under way; a run with any is void.
@@ -137,7 +139,8 @@ fn let_out(device: &SyncDevice, nats: &Mutex<Nats>, held: &mpsc::Receiver<Held>,
         let now = Instant::now();
         let arrives = nats.lock().unwrap_or_else(PoisonError::into_inner).back(now, &mut packet);
         if arrives && device.send(&packet).is_ok() {
-            counts.delivered.fetch_add(1, Ordering::Relaxed);
+            counts.packets.fetch_add(1, Ordering::Relaxed);
+            counts.bytes.fetch_add(packet.len() as u64, Ordering::Relaxed);
         }
     }
 }

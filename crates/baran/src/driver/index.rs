@@ -11,9 +11,10 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::{Command, Driver};
+use super::{Command, Driver, OFFER_MAX};
 use crate::find::Question;
 use crate::persist::unix_now;
+use crate::registry::Situation;
 use crate::{IndexStatus, NodeId, PeerAddr};
 
 /// Pause between notes that a peer is still there, for the peer cache.
@@ -75,6 +76,21 @@ impl Driver {
     #[expect(clippy::unused_self, reason = "as in a build that has it")]
     pub(crate) fn find_lan(&self, _network: &str) -> Option<Lan> {
         None
+    }
+
+    /// Tells the registry whether it is needed, and where we are.
+    pub(super) fn tell_registry(&self) {
+        self.registry.tell(|| {
+            let mut addrs = self.node.candidates().offer(false, OFFER_MAX);
+            addrs.extend(self.node.candidates().host_addrs());
+            let local = self.endpoint.control().local_addrs();
+            Situation {
+                has_peers: !self.links.is_empty(),
+                is_open: self.node.is_open(),
+                addrs,
+                port: local.first().map_or(0, std::net::SocketAddr::port),
+            }
+        });
     }
 
     pub(super) fn ask(&mut self, question: Question, answers: mpsc::Sender<index::Event>) {

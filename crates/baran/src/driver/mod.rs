@@ -28,6 +28,7 @@ use tracing::debug;
 use self::index::{Lan, Queries, found};
 use crate::find::Question;
 use crate::persist::Disk;
+use crate::registry::Registry;
 use crate::{Event, JoinedBy, NodeId, PeerAddr, RelayLimits, Status};
 
 /// Pause between ticks.
@@ -90,6 +91,7 @@ pub(crate) struct Parts {
     pub(crate) limits: RelayLimits,
     pub(crate) network: String,
     pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) registry: Registry,
 }
 
 /// Drives a node. See the module's documentation.
@@ -101,6 +103,7 @@ pub(crate) struct Driver {
     limits: RelayLimits,
     network: String,
     events: broadcast::Sender<Event>,
+    registry: Registry,
     queries: Queries,
     joined_by: Option<JoinedBy>,
     snapshot: Arc<Mutex<Snapshot>>,
@@ -118,7 +121,7 @@ impl Driver {
         node: Node,
         parts: Parts,
     ) -> Self {
-        let Parts { endpoint, disk, limits, network, events } = parts;
+        let Parts { endpoint, disk, limits, network, events, registry } = parts;
         let (own, own_inputs) = mpsc::channel(64);
         let mut driver = Self {
             node,
@@ -127,6 +130,7 @@ impl Driver {
             limits,
             network,
             events,
+            registry,
             queries: Queries::default(),
             joined_by: None,
             snapshot: Arc::default(),
@@ -178,6 +182,7 @@ impl Driver {
                 Some(event) = endpoint_events.recv() => self.handle_endpoint(event),
                 Some((link, event)) = link_events.recv() => self.handle_link(link, event),
                 Some(peer) = found(&mut lan) => self.input(Input::Lan(peer)),
+                peers = self.registry.found() => self.input(Input::Registry(peers)),
                 () = tokio::time::sleep(wait.unwrap_or(TICK)), if wait.is_some() => {
                     let now = self.now();
                     self.node.handle_timeout(now);
@@ -292,6 +297,7 @@ impl Driver {
             self.remember_peers();
         }
         self.withdraw_queries();
+        self.tell_registry();
         let used: Vec<_> =
             self.links.values().filter(|link| link.sessions() > 0).map(Link::id).collect();
         for link in used {

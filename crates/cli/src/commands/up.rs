@@ -7,14 +7,14 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use baran::{Event, JoinedBy, Node, RelayLimits};
+use baran::{Event, JoinedBy, Node, NodeBuilder, RelayLimits};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Ending;
-use crate::args::{Global, UpArgs};
+use crate::args::{Global, Registry, UpArgs};
 use crate::daemon::client::{builder, data_dir, network};
 use crate::daemon::server::{Server, Socket};
 use crate::output::Output;
@@ -37,7 +37,8 @@ pub(crate) async fn run(global: &Global, args: &UpArgs, output: Output) -> Resul
     let mut ending = Ending::new()?;
     let dir = data_dir(global)?;
     let _lock = dir.lock()?;
-    let node = builder(&dir, &args.node)?.relay(limits(args)).spawn().await?;
+    let builder = builder(&dir, &args.node)?.relay(limits(args));
+    let node = registry(builder, args.registry)?.spawn().await?;
     let responder = Responder::new(&node)?;
     let events = node.events();
     let server = Arc::new(Server::new(node.clone(), network(&args.node), true, &dir));
@@ -55,6 +56,24 @@ pub(crate) async fn run(global: &Global, args: &UpArgs, output: Output) -> Resul
     drop(timeout(CLOSE_MAX, node.close()).await);
     printer.finish().await;
     Ok(())
+}
+
+/// Lets the node use the registry that the user chose.
+///
+/// # Errors
+///
+/// If this program was built without it.
+fn registry(builder: NodeBuilder, registry: Option<Registry>) -> Result<NodeBuilder> {
+    match registry {
+        None => Ok(builder),
+        #[cfg(feature = "mainline")]
+        Some(Registry::Mainline) => Ok(builder.registry(baran::MainlineConfig::default())),
+        #[cfg(not(feature = "mainline"))]
+        Some(Registry::Mainline) => anyhow::bail!(
+            "this baran was built without the registry: build it with \
+             `cargo build --release --package baran-cli --features mainline`"
+        ),
+    }
 }
 
 fn limits(args: &UpArgs) -> RelayLimits {
@@ -82,17 +101,13 @@ impl Teller<'_> {
             addresses: self.node.addresses(),
         });
         // A peer may have come before anybody listened for events.
-        let status = self.node.status().await.context("the node is closed")?;
-        if !status.peers.is_empty() {
-            self.tell_joined(status.peers.len(), status.index.joined_by);
-        }
+        self.note_peers().await?;
         loop {
             match events.recv().await {
                 Ok(Event::Joined { by, peers }) => self.tell_joined(peers, Some(by)),
                 Ok(event) => {
-                    if matches!(event, Event::PeerDown(_)) {
-                        let status = self.node.status().await.context("the node is closed")?;
-                        self.is_joined &= !status.peers.is_empty();
+                    if matches!(event, Event::PeerUp(_) | Event::PeerDown(_)) {
+                        self.note_peers().await?;
                     }
                     if let Some(event) = UpEvent::new(&event, &self.node) {
                         self.printer.tell(event);
@@ -104,6 +119,17 @@ impl Teller<'_> {
                 Err(RecvError::Closed) => return Ok(()),
             }
         }
+    }
+
+    /// Says that the node has joined when its first peer comes, and again after it had none.
+    async fn note_peers(&mut self) -> Result<()> {
+        let status = self.node.status().await.context("the node is closed")?;
+        if status.peers.is_empty() {
+            self.is_joined = false;
+        } else if status.index.joined_by.is_some() {
+            self.tell_joined(status.peers.len(), status.index.joined_by);
+        }
+        Ok(())
     }
 
     /// Says that the node has joined, once until it has no peers again.

@@ -4,10 +4,11 @@
 //! the first peer, but no longer than its limit after the *node's* start: a daemon that has been
 //! alone for longer says so at once.
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use baran::{FindError, Lookup, Node, NodeId, PeerAddr, PublishError, Value};
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -19,9 +20,24 @@ use crate::view::{Announced, FoundPeer, InviteView, Kept, ValueView};
 /// How often it is looked whether somebody is connected.
 const POLL: Duration = Duration::from_millis(50);
 
+/// Nobody is connected who could be asked.
+#[derive(Debug)]
+struct Alone;
+
+impl std::error::Error for Alone {}
+
+impl fmt::Display for Alone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "not connected to anybody yet: be in the same LAN as a peer, or name one by --peer",
+        )
+    }
+}
+
 /// How long a request may take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Limit {
+    node: Node,
     /// For the answers.
     answers: Duration,
     /// Until when nobody's being connected is no failure.
@@ -33,7 +49,8 @@ impl Limit {
     pub(super) async fn new(node: &Node, limit_ms: u64) -> Result<Self> {
         let answers = Duration::from_millis(limit_ms);
         let uptime = node.status().await.context("the node is closed")?.uptime;
-        Ok(Self { answers, alone_until: Instant::now() + answers.saturating_sub(uptime) })
+        let alone_until = Instant::now() + answers.saturating_sub(uptime);
+        Ok(Self { node: node.clone(), answers, alone_until })
     }
 
     /// Asks again while nobody is connected and the node may still find somebody.
@@ -46,21 +63,30 @@ impl Limit {
             let answer = timeout(self.answers, ask()).await;
             match answer.ok().with_context(|| self.late())? {
                 Ok(found) => return Ok(found),
-                Err(error) if error.is_not_joined() => self.wait_alone().await?,
+                Err(error) if error.is_not_joined() => {
+                    // A peer may be connected that takes no questions.
+                    self.check_alone()?;
+                    self.wait_alone().await?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Waits a moment for somebody to be connected.
+    /// Waits for somebody to be connected.
     async fn wait_alone(&self) -> Result<()> {
-        if Instant::now() >= self.alone_until {
-            bail!(
-                "not connected to anybody yet: be in the same LAN as a peer, or name one by --peer"
-            );
+        loop {
+            sleep(POLL).await;
+            let status = self.node.status().await.context("the node is closed")?;
+            if !status.peers.is_empty() {
+                return Ok(());
+            }
+            self.check_alone()?;
         }
-        sleep(POLL).await;
-        Ok(())
+    }
+
+    fn check_alone(&self) -> Result<(), Alone> {
+        if Instant::now() < self.alone_until { Ok(()) } else { Err(Alone) }
     }
 
     fn late(&self) -> String {
@@ -94,10 +120,15 @@ pub(super) async fn put(
     node: &Node,
     name: &str,
     value: Vec<u8>,
-    limit: Limit,
+    limit: &Limit,
     writer: &mut (impl AsyncWrite + Unpin),
 ) -> Result<()> {
-    let receipt = limit.ask(|| node.publish(name, value.clone())).await?;
+    let published = limit.ask(|| node.publish(name, value.clone())).await;
+    let receipt = published.map_err(|error| {
+        // The node has it all the same.
+        let saved = "the value is on this node's disk, and goes to others when it has peers";
+        if error.is::<Alone>() { error.context(saved) } else { error }
+    })?;
     write_line(writer, &Message::Kept(Kept::new(node.id(), name, receipt))).await
 }
 
@@ -110,7 +141,7 @@ pub(super) async fn get(
     node: &Node,
     author: NodeId,
     name: &str,
-    limit: Limit,
+    limit: &Limit,
     writer: &mut (impl AsyncWrite + Unpin),
 ) -> Result<()> {
     let value: Option<Value> = limit.ask(|| node.get(author, name)).await?;
@@ -125,7 +156,7 @@ pub(super) async fn get(
 pub(super) async fn resolve(
     node: &Node,
     id: NodeId,
-    limit: Limit,
+    limit: &Limit,
     writer: &mut (impl AsyncWrite + Unpin),
 ) -> Result<()> {
     let peer: Option<PeerAddr> = limit.ask(|| node.resolve(id)).await?;
@@ -140,7 +171,7 @@ pub(super) async fn resolve(
 pub(super) async fn announce(
     node: &Node,
     topic: &str,
-    limit: Limit,
+    limit: &Limit,
     reader: &mut (impl AsyncBufRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
 ) -> Result<()> {
@@ -169,7 +200,7 @@ pub(super) async fn lookup(
     node: &Node,
     topic: &str,
     count_max: usize,
-    limit: Limit,
+    limit: &Limit,
     reader: &mut (impl AsyncBufRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
 ) -> Result<()> {
@@ -200,13 +231,16 @@ async fn first(
     node: &Node,
     topic: &str,
     count_max: usize,
-    limit: Limit,
+    limit: &Limit,
 ) -> Result<(Lookup, Option<Result<PeerAddr, FindError>>)> {
     loop {
         let mut lookup = node.lookup(topic).limit(count_max);
         let found = timeout(limit.answers, lookup.next()).await;
         match found.ok().with_context(|| limit.late())? {
-            Some(Err(error)) if error.is_not_joined() => limit.wait_alone().await?,
+            Some(Err(error)) if error.is_not_joined() => {
+                limit.check_alone()?;
+                limit.wait_alone().await?;
+            }
             found => return Ok((lookup, found)),
         }
     }

@@ -235,8 +235,8 @@ async fn path_change(paths: &mut Option<PathWatch>) -> Option<PathInfo> {
 /// Says that a peer was not reached in time, and what may help.
 fn unreachable(peer: &PeerAddr, limit: Duration) -> String {
     let hint = if peer.addrs.is_empty() && peer.homes.is_empty() {
-        "nobody that could be asked knows where it is: is it running, in the same network? Give its \
-         invite, or a peer of its by --peer"
+        "nobody who could be asked knows where it is: is it running, in the same network? Its \
+         invite would tell"
     } else {
         "is it running, in the same network, and is the invite its latest?"
     };

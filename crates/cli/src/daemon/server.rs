@@ -217,24 +217,24 @@ impl Server {
             Command::Put { name, value, timeout_ms } => {
                 let limit = Limit::new(node, timeout_ms).await?;
                 let value = BASE64.decode(value.as_bytes())?;
-                finder::put(node, &name, value, limit, writer).await
+                finder::put(node, &name, value, &limit, writer).await
             }
             Command::Get { author, name, timeout_ms } => {
                 let limit = Limit::new(node, timeout_ms).await?;
-                finder::get(node, author.parse()?, &name, limit, writer).await
+                finder::get(node, author.parse()?, &name, &limit, writer).await
             }
             Command::Announce { topic, timeout_ms } => {
                 let limit = Limit::new(node, timeout_ms).await?;
-                finder::announce(node, &topic, limit, reader, writer).await
+                finder::announce(node, &topic, &limit, reader, writer).await
             }
             Command::Lookup { topic, limit: count, timeout_ms } => {
                 let limit = Limit::new(node, timeout_ms).await?;
                 let count = usize::try_from(count).unwrap_or(usize::MAX);
-                finder::lookup(node, &topic, count, limit, reader, writer).await
+                finder::lookup(node, &topic, count, &limit, reader, writer).await
             }
             Command::Resolve { id, timeout_ms } => {
                 let limit = Limit::new(node, timeout_ms).await?;
-                finder::resolve(node, id.parse()?, limit, writer).await
+                finder::resolve(node, id.parse()?, &limit, writer).await
             }
             other => bail!("{other} is not asked of the index"),
         }

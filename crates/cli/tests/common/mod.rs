@@ -188,7 +188,17 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut process = command.spawn_piped();
+        let mut this = Self::read(command.spawn_piped());
+        let event = this.until(|event| event["event"] == "listening");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        this.id = text(&event["id"]);
+        this.invite = text(&event["invite"]);
+        this.address = text(&event["addresses"][0]);
+        this
+    }
+
+    /// Reads what a process writes that says nothing of itself.
+    pub(crate) fn read(mut process: Guard) -> Self {
         let stdout = BufReader::new(process.0.stdout.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -200,13 +210,7 @@ impl Daemon {
             }
         });
         let empty = String::new;
-        let mut this = Self { process, lines, id: empty(), invite: empty(), address: empty() };
-        let event = this.until(|event| event["event"] == "listening");
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        this.id = text(&event["id"]);
-        this.invite = text(&event["invite"]);
-        this.address = text(&event["addresses"][0]);
-        this
+        Self { process, lines, id: empty(), invite: empty(), address: empty() }
     }
 
     /// Skips to the first event for which `is_it` holds.

@@ -17,6 +17,8 @@ const OFFSET: (&str, f64) = ("+1d", 86_400.0);
 /// How much of the offset may be lost on the way.
 const TOLERANCE_S: f64 = 60.0;
 
+const TOPIC: &str = "a topic of two calendars";
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
@@ -38,8 +40,23 @@ pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
     report.figure("skew that the node with the wrong clock tells", skew, "s");
     let off = (skew.abs() - OFFSET.1).abs();
     report.check(off < TOLERANCE_S, || format!("a day is {skew} s"));
+    // What works in spite of the day needs no word, what does not must say why.
     let put = ahead.run(&["put", "name", "value"], LIMIT).await?;
-    report.check(put.stderr.contains("clock"), || format!("put with a wrong clock: {put}"));
+    let got = right.run(&["get", &ahead.id, "name"], LIMIT).await?;
+    let is_found = got.text("value") == Some("value");
+    report.figure("a value of the wrong clock is found", is_found, "");
+    report.check(is_found || put.stderr.contains("clock"), || format!("put: {put}; get: {got}"));
+    let mut announcing = ahead.spawn(&["announce", TOPIC])?;
+    announcing.next(LIMIT).await?;
+    let looked = right.run(&["lookup", TOPIC], LIMIT).await?;
+    let is_found = looked.lines.iter().any(|line| line["id"] == *ahead.id);
+    report.figure("a topic announced by the wrong clock is found", is_found, "");
+    let log = announcing.process.log().to_owned();
+    announcing.terminate().await?;
+    let said = std::fs::read_to_string(log)?;
+    report.check(is_found || said.contains("clock"), || format!("announce: {said}; {looked}"));
+
+    // Between right clocks a third machine's wrong one changes nothing.
     let put = right.run(&["put", "name", "value"], LIMIT).await?;
     report.check(put.success, || format!("put with a right clock: {put}"));
     let got = m.run(&["get", &right.id, "name"], LIMIT).await?;

@@ -14,6 +14,7 @@ use super::Report;
 use super::fleet::{Fleet, LONG_DEAD};
 use super::pairs::{self, Attempt};
 use crate::nat::NatKind;
+use crate::node::Node;
 use crate::table::quantile;
 
 const NODES: usize = 12;
@@ -24,13 +25,30 @@ const RESTART_MAX: Duration = Duration::from_secs(10);
 /// From the last one's start to one network in which everybody reaches everybody (issue 3).
 const REBORN_MAX: Duration = Duration::from_secs(30);
 
+/// Between two starts of the round in which they come one after the other: the first has been
+/// dialling for seven seconds when the last one binds its port.
+const STAGGER: Duration = Duration::from_millis(600);
+
 pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
     let mut fleet = Fleet::form(dir, &[NatKind::PortRestricted; NODES], report).await?;
     fleet.introducer.kill().await?;
-    sleep(LONG_DEAD).await;
-    let nodes = &mut fleet.nodes;
-    let ports: Vec<_> = nodes.iter().map(|node| node.port()).collect();
+    for (what, stagger) in [("one after the other", STAGGER), ("all at once", Duration::ZERO)] {
+        sleep(LONG_DEAD).await;
+        let start = restart(what, &mut fleet.nodes, stagger, report).await?;
+        all_joined(what, &mut fleet.nodes, start, report).await;
+        all_reached(what, &fleet.nodes, start, report).await?;
+    }
+    Ok(())
+}
 
+/// Kills all, empties their NATs, and starts them again; the moment after the last one's start.
+async fn restart(
+    what: &str,
+    nodes: &mut [Node],
+    stagger: Duration,
+    report: &mut Report,
+) -> Result<Instant> {
+    let ports: Vec<_> = nodes.iter().map(Node::port).collect();
     let death = Instant::now();
     for node in nodes.iter_mut() {
         node.kill().await?;
@@ -40,33 +58,43 @@ pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
     }
     for node in nodes.iter_mut() {
         node.again().await?;
+        sleep(stagger).await;
     }
     let start = Instant::now();
     let took = start - death;
-    ensure!(took < RESTART_MAX, "the lab took {took:?} to restart {NODES} nodes");
-    report.figure("all killed and started again within", took.as_secs_f64(), "s");
+    ensure!(took < RESTART_MAX, "the lab took {took:?} to restart {} nodes", nodes.len());
+    report.figure(format!("{what}: all down and up again within"), took.as_secs_f64(), "s");
     for (node, port) in nodes.iter().zip(ports) {
         let found = node.port();
         report.check(found == port, || {
-            format!("{} moved from port {port} to {found}", node.host.name())
+            format!("{what}: {} moved from port {port} to {found}", node.host.name())
         });
     }
+    Ok(start)
+}
 
-    let deadline = start + REBORN_MAX;
-    let mut joined = Vec::new();
+/// Each says that it has joined.
+async fn all_joined(what: &str, nodes: &mut [Node], start: Instant, report: &mut Report) {
     for node in nodes.iter_mut() {
-        match tokio::time::timeout_at(deadline, node.joined()).await {
-            Ok(Ok(_)) => joined.push(start.elapsed().as_secs_f64()),
-            Ok(Err(error)) => report.check(false, || format!("{error:#}")),
-            Err(_) => report.check(false, || format!("{} has not joined", node.host.name())),
+        let name = node.host.name().to_owned();
+        match tokio::time::timeout_at(start + REBORN_MAX, node.joined()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => report.check(false, || format!("{what}: {error:#}")),
+            Err(_) => report.check(false, || format!("{what}: {name} has not joined")),
         }
     }
-    report.figure("joined", format!("{} of {NODES}", joined.len()), "");
-    if let Some(last) = quantile(&joined, 1.0) {
-        report.figure("last joined after", last, "s");
-    }
+    report.figure(format!("{what}: the last joined after"), start.elapsed().as_secs_f64(), "s");
+}
 
-    let mut left = pairs::all(NODES);
+/// Each reaches each by id. Who fails tries again until the time is over.
+async fn all_reached(
+    what: &str,
+    nodes: &[Node],
+    start: Instant,
+    report: &mut Report,
+) -> Result<()> {
+    let deadline = start + REBORN_MAX;
+    let mut left = pairs::all(nodes.len());
     let mut reached: Vec<Attempt> = Vec::new();
     let mut failed = Vec::new();
     while !left.is_empty() && Instant::now() < deadline {
@@ -79,17 +107,14 @@ pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
         left = ill.iter().map(|attempt| (attempt.from, attempt.to)).collect();
         failed = ill;
     }
-    let after: Vec<_> = reached
-        .iter()
-        .filter_map(|attempt| attempt.reached)
-        .map(|at| (at - start).as_secs_f64())
-        .collect();
+    let moments = reached.iter().filter_map(|attempt| attempt.reached);
+    let after: Vec<_> = moments.map(|at| (at - start).as_secs_f64()).collect();
     for (name, q) in [("half of all pairs", 0.5), ("the last pair", 1.0)] {
         if let Some(s) = quantile(&after, q) {
-            report.figure(format!("{name} reached after"), s, "s");
+            report.figure(format!("{what}: {name} reached after"), s, "s");
         }
     }
     reached.extend(failed.into_iter().map(|attempt| Attempt { reached: None, ..attempt }));
-    pairs::tell("all pairs", nodes, &reached, report);
+    pairs::tell(what, nodes, &reached, report);
     Ok(())
 }

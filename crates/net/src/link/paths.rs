@@ -51,6 +51,11 @@ impl Link {
             tokio::select! {
                 event = next(&mut paths) => match event {
                     Some(Ok(event)) => {
+                        if matches!(event, PathEvent::RemoteStatus { .. }) {
+                            // The peer turns to another path, perhaps because it hears nothing of
+                            // us on this one.
+                            self.mux.stir.touch();
+                        }
                         pending = self.path_event(event);
                         match pending {
                             Some(LinkEvent::PathOpened(path, _)) => {

@@ -37,7 +37,7 @@ use crate::timer::Timers;
 /// Limits and pauses of the bootstrap. The defaults are the design's (§6) where it names one.
 #[derive(Debug, Clone, Copy)]
 pub struct BootstrapConfig {
-    /// Links of our own choice that are enough: the number of warm connections.
+    /// Links of our own choice that are enough: the index finds the other warm connections.
     pub wanted: usize,
     /// Most dials under way; 1 at least.
     pub in_flight_max: usize,
@@ -79,7 +79,7 @@ impl Default for BootstrapConfig {
     fn default() -> Self {
         let s = Duration::from_secs;
         Self {
-            wanted: 8,
+            wanted: 3,
             in_flight_max: 12,
             lan_in_flight_max: 4,
             active: 16,

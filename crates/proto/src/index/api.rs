@@ -24,10 +24,10 @@ pub struct IndexConfig {
     pub serves: bool,
     /// Nodes that keep a copy of a record, and entries of a bucket (Kademlia's k).
     pub replicas: usize,
-    /// The same for the record that says where a node is: its neighbours know that anyway.
-    pub node_replicas: usize,
     /// Requests of one look-up under way at a time.
     pub in_flight: usize,
+    /// The same of a look-up for a peer that is to be reached.
+    pub in_flight_peer: usize,
     /// Disjoint paths of one look-up.
     pub paths: usize,
     /// Warm connections to the nodes nearest to us.
@@ -61,8 +61,8 @@ impl Default for IndexConfig {
         Self {
             serves: true,
             replicas: 20,
-            node_replicas: 8,
             in_flight: 10,
+            in_flight_peer: 4,
             paths: 3,
             warm_near: 4,
             warm_random: 4,
@@ -71,7 +71,7 @@ impl Default for IndexConfig {
             value_ttl: Duration::from_secs(48 * 3600),
             announcement_ttl: Duration::from_secs(2 * 3600),
             node_ttl: Duration::from_secs(3 * 3600),
-            refresh: Duration::from_secs(3600),
+            refresh: Duration::from_secs(4 * 3600),
             sync: Duration::from_secs(3600),
             requests_per_s: 50,
             count_private: false,

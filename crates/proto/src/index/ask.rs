@@ -7,6 +7,7 @@ use super::lookup::Ask;
 use super::{Index, Output};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
+use crate::key::Key;
 use crate::time::Instant;
 use crate::wire::IndexMessage;
 use crate::wire::index::{Find, RecordKind, Store};
@@ -16,6 +17,8 @@ use crate::wire::index::{Find, RecordKind, Store};
 pub(super) enum What {
     /// What is near, and what is there.
     Find {
+        /// The key: that of the look-up, or another of its region.
+        target: Key,
         records: Option<RecordKind>,
         page: Option<u64>,
     },
@@ -54,7 +57,14 @@ impl Waiting {
 }
 
 impl Index {
-    pub(super) fn ask(&mut self, now: Instant, job: JobId, ask: Ask, what: What) {
+    pub(super) fn ask(
+        &mut self,
+        now: Instant,
+        job: JobId,
+        ask: Ask,
+        records: Option<RecordKind>,
+    ) {
+        let what = What::Find { target: ask.target, records, page: None };
         if self.linked.contains_key(&ask.peer.id) {
             self.request(now, ask.peer.id, Some(job), what);
         } else {
@@ -79,9 +89,9 @@ impl Index {
         what: What,
     ) {
         let number = self.next_request;
-        let Some((target, record)) = job.and_then(|job| self.subject(job)) else { return };
+        let Some(record) = job.and_then(|job| self.subject(job)) else { return };
         let message = match what {
-            What::Find { records, page } => {
+            What::Find { target, records, page } => {
                 IndexMessage::Find(Find { request: number, target, records, page })
             }
             What::Store => match record {

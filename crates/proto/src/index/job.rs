@@ -111,15 +111,23 @@ impl Index {
             Goal::Store(storing) => storing.wanted,
             _ => self.config.replicas,
         };
+        // A peer's contact is proved when it is dialled, so fewer need to be asked for it.
+        let (in_flight, paths) = match &goal {
+            Goal::Peer(_) => (self.config.in_flight_peer, self.config.paths.min(2)),
+            _ => (self.config.in_flight, self.config.paths),
+        };
         let config = LookupConfig {
-            in_flight: self.config.in_flight,
-            paths: self.config.paths,
+            in_flight,
+            paths,
             k: replicas,
             region: self.size.region(replicas),
             enough,
             ..LookupConfig::default()
         };
-        let start = self.start_candidates(&target);
+        let mut start = self.start_candidates(&target);
+        if let Goal::Table = goal {
+            self.leave_own_side(&target, &mut start);
+        }
         self.table.looked_up(now, &target);
         let lookup = Lookup::new(target, self.id, goal.purpose(), config, start);
         self.jobs.insert(id, Job { target, lookup, goal, pages_until: None });
@@ -127,14 +135,14 @@ impl Index {
         true
     }
 
-    /// The key of a job, and its record if it stores one.
-    pub(super) fn subject(&self, id: JobId) -> Option<(Key, Option<Bytes>)> {
+    /// The record of a job, if it stores one; nothing if there is no such job.
+    pub(super) fn subject(&self, id: JobId) -> Option<Option<Bytes>> {
         let job = self.jobs.get(&id)?;
         let record = match &job.goal {
             Goal::Store(storing) => Some(storing.record.bytes().clone()),
             Goal::Find { .. } | Goal::Peer(_) | Goal::Table => None,
         };
-        Some((job.target, record))
+        Some(record)
     }
 
     /// Asks whoever is next, and ends the look-up when nobody is.
@@ -152,9 +160,9 @@ impl Index {
                 self.lookup_done(now, id);
                 return;
             }
-            let what = What::Find { records: job.goal.records(), page: None };
+            let records = job.goal.records();
             match job.lookup.poll(now) {
-                Some(ask) => self.ask(now, id, ask, what),
+                Some(ask) => self.ask(now, id, ask, records),
                 None => break,
             }
         }
@@ -220,7 +228,8 @@ impl Index {
             && *pages < limit.saturating_mul(PAGES_PER_LIMIT)
         {
             *pages += 1;
-            next_page = Some(What::Find { records: job.goal.records(), page: Some(page) });
+            let (target, records) = (job.target, job.goal.records());
+            next_page = Some(What::Find { target, records, page: Some(page) });
         }
         if let What::Find { page: None, .. } = request.what {
             let Some(job) = self.jobs.get_mut(&id) else { return };
@@ -382,6 +391,21 @@ impl Index {
             | StoreOutcome::Full
             | StoreOutcome::Invalid
             | StoreOutcome::Unable => {}
+        }
+        self.advance_storing(now, id);
+    }
+
+    /// Stores a record at linked peers that are known already.
+    pub(super) fn store_at(&mut self, now: Instant, mut storing: Storing) {
+        storing.until = Some(now + STORE_MAX);
+        let (target, targets) = (storing.record.key(), storing.targets.clone());
+        let purpose = Purpose::Nodes;
+        let lookup = Lookup::new(target, self.id, purpose, LookupConfig::default(), []);
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        self.jobs.insert(id, Job { target, lookup, goal: Goal::Store(storing), pages_until: None });
+        for peer in targets {
+            self.request(now, peer, Some(id), What::Store);
         }
         self.advance_storing(now, id);
     }

@@ -151,6 +151,7 @@ impl Index {
         rng.fill_bytes(&mut shard_seed);
         let table = TableConfig {
             k: config.replicas,
+            refresh: config.refresh,
             count_private: config.count_private,
             ..TableConfig::default()
         };
@@ -423,11 +424,24 @@ impl Index {
         });
         let known = self
             .table
-            .nearest(target, self.config.replicas)
+            .nearest_where(target, self.config.replicas, |_| true)
             .into_iter()
             .filter(|entry| !self.linked.contains_key(&entry.id()))
             .map(Entry::candidate);
         linked.chain(known).collect()
+    }
+
+    /// Of those to begin with, keeps only who is not on our own side of the tree as seen from
+    /// `target`, if there is anybody. Else a look-up into a bucket that is empty asks only our
+    /// neighbours: of nodes that joined at the same time they may know each other and nobody else.
+    fn leave_own_side(&self, target: &Key, start: &mut Vec<Candidate>) {
+        let bits = self.key.common_bits(target);
+        let is_other = |candidate: &Candidate| {
+            Key::of_node(candidate.peer.id).common_bits(&self.key) <= bits
+        };
+        if start.iter().any(is_other) {
+            start.retain(is_other);
+        }
     }
 
     pub(crate) fn stats(&self) -> IndexStats {

@@ -6,6 +6,7 @@
 //! who looks with a clock that is fast finds us too.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -273,16 +274,16 @@ impl Index {
         if let What::Value { record: known, .. } = &mut own.what {
             known.clone_from(&record);
         }
-        let wanted = match own.what {
-            What::Node => self.config.node_replicas,
-            What::Value { .. } | What::Topic { .. } => self.config.replicas,
-        };
+        if let What::Node = own.what {
+            return self.store_nearby(now, number, record);
+        }
+        let wanted = self.config.replicas;
         let target = record.key();
         let storing = Storing {
             own: number,
             record,
             wanted,
-            targets: std::collections::BTreeSet::new(),
+            targets: BTreeSet::new(),
             kept: 0,
             clocks: 0,
             until: None,
@@ -291,6 +292,24 @@ impl Index {
             let at = now + self.jitter(RETRY);
             self.timers.set(Timer::Own(number), at);
         }
+    }
+
+    /// Our node record goes to the nearest nodes, which are linked: no look-up is needed, and they
+    /// hand it on to the rest of the region when they reconcile.
+    fn store_nearby(&mut self, now: Instant, number: u64, record: Record) {
+        let near = self.near();
+        let targets: BTreeSet<_> =
+            near.into_iter().filter(|id| self.is_served_by(*id)).collect();
+        let storing = Storing {
+            own: number,
+            wanted: targets.len(),
+            record,
+            targets,
+            kept: 0,
+            clocks: 0,
+            until: None,
+        };
+        self.store_at(now, storing);
     }
 
     /// A round of storing has ended: says so, and sets the next.

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::shard::{Admission, memory};
+use super::table::spread;
 use super::{DiskAction, Index, Output, QueryId, Timer};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
@@ -61,8 +62,9 @@ impl Index {
         self.outputs.push_back(Output::Send(from, IndexMessage::Found(answer)));
     }
 
-    /// The contacts nearest to `target`, and as bits which of them are linked to us.
-    fn contacts_near(&self, asker: NodeId, target: &Key) -> (Vec<PeerAddr>, u32) {
+    /// Contacts near `target`, [spread] so that answers together name the whole region; and as bits
+    /// which of them we can signal for.
+    fn contacts_near(&mut self, asker: NodeId, target: &Key) -> (Vec<PeerAddr>, u32) {
         let mut near: Vec<_> = self
             .linked
             .values()
@@ -70,7 +72,8 @@ impl Index {
             .filter(|linked| linked.serves || linked.key == *target)
             .map(|linked| (linked.key.distance(target), linked.peer.id))
             .collect();
-        let known = self.table.nearest(target, CONTACTS_MAX + 1);
+        let k = self.config.replicas;
+        let known = self.table.nearest(target, 2 * k);
         near.extend(
             known
                 .into_iter()
@@ -79,7 +82,8 @@ impl Index {
         );
         near.retain(|(_, id)| *id != asker);
         near.sort_unstable();
-        near.truncate(CONTACTS_MAX);
+        near.truncate(2 * k);
+        let near = spread(&near, CONTACTS_MAX, k, &mut self.rng);
         let (mut contacts, mut bits) = (Vec::with_capacity(near.len()), 0);
         for (at, (_, id)) in near.into_iter().enumerate() {
             match (self.linked.get(&id), self.table.get(id)) {

@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn the_median_is_near_the_truth_at_every_size() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        for size in [1, 2, 5, 12, 100, 2_000, 20_000] {
+        for size in [1, 2, 5, 12, 100, 5_000] {
             let world: Vec<_> = (0..size).map(|_| random_key(&mut rng)).collect();
             let mut estimate = SizeEstimate::new();
             for _ in 0..OBSERVATIONS_MAX {

@@ -36,6 +36,9 @@ const WARMING_AT_A_TIME: usize = 4;
 /// Look-ups at random keys that fill the table of a newcomer, besides the one at its own.
 const FILL: u32 = 4;
 
+/// Entries with which a table needs no filling.
+const RICH: usize = 48;
+
 /// Pause between these.
 const FILL_PAUSE: Duration = Duration::from_secs(3);
 
@@ -71,7 +74,17 @@ impl Index {
         near.into_iter().take(wanted).map(|(_, id)| id).collect()
     }
 
+    /// Estimates the size of the network from our own surroundings: a start, until look-ups
+    /// elsewhere tell more.
+    fn observe_surroundings(&mut self) {
+        let nearest = self.table.nearest(&self.key, self.config.replicas);
+        let distances: Vec<_> =
+            nearest.iter().map(|entry| entry.key().distance(&self.key)).collect();
+        self.size.observe(&self.key, &distances);
+    }
+
     pub(super) fn choose_warm(&mut self, now: Instant) {
+        self.observe_surroundings();
         self.cold.retain(|_, until| *until > now);
         let late: Vec<_> = self
             .warming
@@ -147,6 +160,13 @@ impl Index {
     /// Fills the table of a newcomer, then looks now and then at what nothing was heard of.
     pub(super) fn refresh(&mut self, now: Instant) {
         if !self.is_joined() {
+            return;
+        }
+        if self.refreshes == 0 && self.table.len() >= RICH {
+            // A table of the last run serves; it is looked after in its time.
+            self.refreshes = FILL + 1;
+            let at = now + self.jitter(self.config.refresh);
+            self.timers.set(Timer::Refresh, at);
             return;
         }
         let is_first = self.refreshes == 0;

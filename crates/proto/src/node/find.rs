@@ -170,6 +170,7 @@ impl Node {
     fn attempt_signalled(&mut self, now: Instant, id: NodeId, vias: &[NodeId]) {
         let Some(state) = self.peers.get(&id) else { return };
         let (addrs, homes) = (state.claimed_addrs.clone(), state.claimed_homes.clone());
+        let is_wanted = state.wanted;
         let linked = |via: &NodeId| self.link_to(*via);
         let mut signallers: Vec<_> = vias.iter().filter_map(linked).take(VIAS_MAX).collect();
         if signallers.is_empty() {
@@ -180,7 +181,9 @@ impl Node {
                 self.dial(now, id, RemoteAddr::Direct(addr), Word::Peer);
             }
         } else if signallers.is_empty() {
-            for home in homes.iter().take(VIAS_MAX) {
+            // For a look-up one home will do: there are others to be asked.
+            let homes_max = if is_wanted { VIAS_MAX } else { 1 };
+            for home in homes.iter().take(homes_max) {
                 self.want_as_home(now, home, id, Word::Peer);
             }
         }
@@ -309,9 +312,19 @@ impl Node {
         }
     }
 
+    /// Our addresses for who is not linked to us: none if each peer sees another.
+    pub(super) fn public_addrs(&self) -> Vec<SocketAddr> {
+        match self.candidates.mapping() {
+            Mapping::AddressDependent => Vec::new(),
+            Mapping::Unknown | Mapping::None | Mapping::EndpointIndependent => {
+                self.candidates.offer(false, HOME_ADDRS_MAX)
+            }
+        }
+    }
+
     /// Where we are, for our node record.
     pub(super) fn place(&self) -> Place {
-        let mut addrs = self.candidates.offer(false, HOME_ADDRS_MAX);
+        let mut addrs = self.public_addrs();
         if addrs.is_empty() {
             addrs = self.candidates.host_addrs();
             addrs.truncate(HOME_ADDRS_MAX);
@@ -366,15 +379,41 @@ impl Node {
         if self.is_kept(peer) {
             return; // Whatever ends that sets the timer again.
         }
-        let carries = self.held.iter().any(|((on, _), held)| *on == id && held.is_used())
-            || self.service.carries_for(peer)
-            || self.is_wanted(peer);
-        if carries {
-            self.timers.set(Timer::Idle(id), now + IDLE_AGAIN);
-        } else {
-            self.timers.set(Timer::Idle(id), now + IDLE_MAX);
-            self.outputs.push_back(Output::CloseIfIdle(id));
+        let idle = self.idle_with(id);
+        let pause = if idle.contains(&id) { IDLE_MAX } else { IDLE_AGAIN };
+        self.timers.set(Timer::Idle(id), now + pause);
+        self.outputs.extend(idle.into_iter().map(Output::CloseIfIdle));
+    }
+
+    /// The links to be closed, if they are idle, because a link and those with paths through it are
+    /// of no use known here: the last ones of the chain, or all if they serve each other in a ring.
+    fn idle_with(&self, id: LinkId) -> Vec<LinkId> {
+        let (mut chain, mut last) = (vec![id], Vec::new());
+        let mut at = 0;
+        while let Some(on) = chain.get(at).copied() {
+            at += 1;
+            let Some(peer) = self.links.get(&on).map(|link| link.peer) else { continue };
+            if self.is_kept(peer) || self.is_wanted(peer) || self.service.carries_for(peer) {
+                return Vec::new();
+            }
+            let mut is_last = true;
+            for held in self.held.iter().filter(|((at, _), _)| *at == on).map(|(_, held)| held) {
+                match held.user() {
+                    _ if !held.is_used() => {}
+                    None => return Vec::new(),
+                    Some(user) => {
+                        is_last = false;
+                        if !chain.contains(&user) {
+                            chain.push(user);
+                        }
+                    }
+                }
+            }
+            if is_last {
+                last.push(on);
+            }
         }
+        if last.is_empty() { chain } else { last }
     }
 
     /// Whether a linked peer takes part in the index.

@@ -37,6 +37,10 @@ const PAUSE_FULL: Duration = Duration::from_secs(60);
 /// The same for one whose owner does not relay at all.
 const PAUSE_OFF: Duration = Duration::from_secs(3600);
 
+/// How long changes of where we are are gathered before peers are told. A relay that died is
+/// noticed by its guests' peers themselves, so nothing waits for this.
+const TELL_PAUSE: Duration = Duration::from_millis(200);
+
 /// Half the life that a relay claims to lend: when to renew it.
 fn renewal(ttl_s: u32) -> Duration {
     Duration::from_secs(ttl_s.into()).clamp(Duration::from_secs(1), TTL_MAX) / 2
@@ -82,6 +86,14 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// The link of which it is a path.
+    pub(super) fn user(&self) -> Option<LinkId> {
+        match self.usage {
+            Usage::Path(link, _) => Some(link),
+            Usage::Spare | Usage::Dial(_) | Usage::Opening(_) => None,
+        }
+    }
+
     /// Whether a path or an attempt depends on it.
     pub(super) fn is_used(&self) -> bool {
         self.usage != Usage::Spare
@@ -208,8 +220,12 @@ impl Node {
         }
     }
 
-    /// Tells everybody where we are.
+    /// Tells everybody where we are, in a moment: changes come together.
     pub(super) fn tell_homes(&mut self, now: Instant) {
+        self.timers.set_if_idle(Timer::Tell, now + TELL_PAUSE);
+    }
+
+    pub(super) fn tell_homes_now(&mut self, now: Instant) {
         let place = self.place();
         self.index.set_place(now, place);
         let ids: Vec<_> = self.links.keys().copied().collect();
@@ -232,7 +248,7 @@ impl Node {
         homes.retain(|home| home.id != peer);
         homes.truncate(HOMES_MAX);
         debug_assert!(homes.iter().all(|home| home.addrs.len() <= HOME_ADDRS_MAX));
-        let addrs = self.candidates.offer(false, HOME_ADDRS_MAX);
+        let addrs = self.public_addrs();
         let message = Homes { homes, addrs, is_open: self.is_open() };
         let Some(link) = self.links.get_mut(&id) else { return };
         if link.told.as_ref() != Some(&message) {

@@ -57,6 +57,9 @@ impl Link {
 impl Node {
     pub(super) fn handle_link_up(&mut self, now: Instant, id: LinkId, new: NewLink) {
         let NewLink { peer, side, path, remote, dial } = new;
+        if self.links.contains_key(&id) {
+            return; // A number is given once.
+        }
         let is_first = self.link_to(peer).is_none();
         let is_means = !self.peers.get(&peer).is_some_and(|state| state.wanted);
         let mut paths = self.config.path.clone();
@@ -82,6 +85,7 @@ impl Node {
                 told: None,
             },
         );
+        self.by_peer.entry(peer).or_default().push(id);
         if is_first {
             self.event(Event::PeerUp { link: id, peer });
         }
@@ -110,9 +114,21 @@ impl Node {
         self.drain_paths(now, id);
     }
 
+    /// A link that the owner does not use is direct: the relayed paths by which it came up are
+    /// only a burden on the relays. It is the client that sees to relayed paths.
+    pub(super) fn spare_relays(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        if !link.is_means || link.side == Side::Server {
+            return;
+        }
+        let relayed = link.paths.paths().filter(|path| !path.remote.is_direct());
+        let close = |path| Output::Path { link: id, action: path::Output::Close(path) };
+        self.outputs.extend(relayed.map(|path| close(path.path)));
+    }
+
     /// All links to a peer.
     pub(super) fn links_to(&self, peer: NodeId) -> Vec<LinkId> {
-        self.links.iter().filter(|(_, link)| link.peer == peer).map(|(id, _)| *id).collect()
+        self.by_peer.get(&peer).cloned().unwrap_or_default()
     }
 
     fn retire_duplicates(&mut self, peer: NodeId) {
@@ -127,6 +143,12 @@ impl Node {
 
     pub(super) fn handle_link_down(&mut self, now: Instant, id: LinkId) {
         let Some(link) = self.links.remove(&id) else { return };
+        if let Some(links) = self.by_peer.get_mut(&link.peer) {
+            links.retain(|other| *other != id);
+            if links.is_empty() {
+                self.by_peer.remove(&link.peer);
+            }
+        }
         for (_, addr) in &link.trusted {
             self.outputs.push_back(Output::Gate(GateAction::Untrust(*addr)));
         }

@@ -75,6 +75,8 @@ enum Timer {
     Seek(NodeId),
     /// A link may be of no use.
     Idle(LinkId),
+    /// Tell the peers where we are.
+    Tell,
 }
 
 /// A node. See the module's documentation.
@@ -85,6 +87,8 @@ pub struct Node {
     rng: ChaCha8Rng,
     candidates: Candidates,
     links: BTreeMap<LinkId, Link>,
+    /// The links to each peer.
+    by_peer: BTreeMap<NodeId, Vec<LinkId>>,
     peers: BTreeMap<NodeId, Peer>,
     dials: BTreeMap<DialId, dial::Dial>,
     next_dial: u64,
@@ -130,6 +134,7 @@ impl Node {
             rng,
             candidates: Candidates::default(),
             links: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
             next_dial: 0,
@@ -144,11 +149,8 @@ impl Node {
     /// The link to `peer` that new sessions should use.
     #[must_use]
     pub fn link_to(&self, peer: NodeId) -> Option<LinkId> {
-        self.links
-            .iter()
-            .filter(|(_, link)| link.peer == peer)
-            .max_by_key(|(id, link)| (link.client(self.id) == self.id.min(peer), **id))
-            .map(|(id, _)| *id)
+        let links = self.by_peer.get(&peer)?.iter().copied();
+        links.max_by_key(|id| (self.links[id].client(self.id) == self.id.min(peer), *id))
     }
 
     /// Who we are.
@@ -206,6 +208,9 @@ impl Node {
                 path::Output::WantRelay { besides } => self.want_relay(now, id, &besides),
                 path::Output::Selected(selected) => {
                     self.event(Event::Path { link: id, peer, selected });
+                    if selected.remote.is_direct() {
+                        self.spare_relays(id);
+                    }
                 }
                 action => self.outputs.push_back(Output::Path { link: id, action }),
             }
@@ -270,6 +275,7 @@ impl Node {
                 }
                 Timer::Seek(peer) => self.end_seek(now, peer),
                 Timer::Idle(link) => self.check_idle(now, link),
+                Timer::Tell => self.tell_homes_now(now),
             }
         }
         self.drain_parts(now);

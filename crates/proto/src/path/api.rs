@@ -48,7 +48,8 @@ pub struct Sample {
     pub tx: u64,
     /// Datagrams received on it since it exists.
     pub rx: u64,
-    /// Smoothed round-trip time.
+    /// Smoothed round-trip time. Another one each time that something sent on the path was
+    /// acknowledged, whatever path the acknowledgement came on.
     pub rtt: Duration,
 }
 

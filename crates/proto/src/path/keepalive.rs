@@ -8,13 +8,18 @@
 //! the peer's that comes in after a pause in which nothing went out does. So the two sides take
 //! turns, the client first, and nothing needs to be said about it: whoever sent the last keep-alive
 //! looks [`GRACE`] after the pause whether the other's came. If it did not, the turn has failed: he
-//! whose turn it was repeats it for twice that time, and at [`LATE`] the other sends, which opens a
-//! mapping that had gone. Both begin anew there with shorter pauses, which climb again after four
-//! times as many good turns as before. Both sides see the same turns, so they agree; where they do
-//! not, each failure brings both nearer to the first pause, where they meet.
+//! whose turn it was repeats it for twice that time, and at [`LATE`] the other pings too. Both begin
+//! anew there with shorter pauses, which climb again after four times as many good turns as before.
+//! Both sides see the same turns, so they agree; where they do not, each failure brings both nearer
+//! to the first pause, where they meet.
 //!
-//! **While data flows** turns are not kept. A path that is not used is pinged by the client after
-//! the first pause, by the server a little later.
+//! **Every path, both ways.** A ping on a path that is not in use is acknowledged on the one that is
+//! (draft-ietf-quic-multipath §5.4; `noq` 1.4.0 always does), which keeps no mapping of the peer's.
+//! So whoever looks at the other's turn pings what it has not sent on since, whether the turn came
+//! or not. That a path's round-trip time was measured anew tells that it was acknowledged.
+//!
+//! **While data flows** turns are not kept: each side pings what it has not sent on for the first
+//! pause.
 //!
 //! **Loss.** When something was sent and nothing is heard on any path, all paths are pinged once a
 //! second, and after [`DOUBTS_MAX`] of these looks the link is lost. Looks are counted, not
@@ -93,8 +98,12 @@ pub enum Output {
 struct Path {
     tx: u64,
     rx: u64,
-    /// The last look that found something sent or received.
-    changed: Instant,
+    rtt: Duration,
+    /// The last look that found something sent.
+    sent_at: Instant,
+    /// Whether something was received or acknowledged, and sent, since this turn began.
+    is_heard: bool,
+    is_sent: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,16 +116,22 @@ enum State {
     /// The next counters are those to compare with while nothing flows.
     Quieting,
     /// Nothing passed since `since`.
-    Waiting {
-        since: Instant,
-        is_ours: bool,
-        /// The peer's turn is overdue.
-        is_late: bool,
-    },
+    Waiting { since: Instant, is_ours: bool, stage: Stage },
     /// We pinged what nothing was heard on, for the first time at `at`.
     Asked { at: Instant, is_ours: bool, looks: u32 },
     /// The link was given up.
     Lost,
+}
+
+/// How far a turn of the peer's is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Not yet due, or ours.
+    Early,
+    /// It came, and what we pinged in turn is about to be acknowledged.
+    Echoed,
+    /// It did not come in time.
+    Late,
 }
 
 /// Keep-alives of one link. See the module's documentation.
@@ -160,12 +175,6 @@ impl KeepAlive {
         Duration::from_secs(PAUSES_S[self.level])
     }
 
-    /// How long a path lies unused while data flows on another.
-    fn unused_max(&self) -> Duration {
-        let first = Duration::from_secs(PAUSES_S[0]);
-        if self.side == Side::Client { first } else { first + GRACE }
-    }
-
     fn be_busy(&mut self, now: Instant, doubts: u32) {
         self.state = State::Busy { doubts };
         let pause = if doubts == 0 { BUSY } else { DOUBT };
@@ -173,15 +182,22 @@ impl KeepAlive {
     }
 
     fn wait(&mut self, since: Instant, is_ours: bool) {
-        self.state = State::Waiting { since, is_ours, is_late: false };
+        self.paths.values_mut().for_each(|path| (path.is_heard, path.is_sent) = (false, false));
+        self.state = State::Waiting { since, is_ours, stage: Stage::Early };
         let pause = self.pause();
         self.next = Some(since + if is_ours { pause } else { pause + GRACE });
     }
 
-    fn ask(&mut self, now: Instant, paths: &[PathId], is_ours: bool) {
-        self.ping(paths);
+    fn ask(&mut self, now: Instant, is_ours: bool) {
+        self.paths.values_mut().for_each(|path| path.is_heard = false);
+        let all = self.unheard();
+        self.ping(&all);
         self.state = State::Asked { at: now, is_ours, looks: 0 };
         self.next = Some(now + ANSWER);
+    }
+
+    fn unheard(&self) -> Vec<PathId> {
+        self.paths.iter().filter(|(_, path)| !path.is_heard).map(|(id, _)| *id).collect()
     }
 
     fn ping(&mut self, paths: &[PathId]) {
@@ -205,94 +221,109 @@ impl KeepAlive {
         self.turns = 0;
     }
 
-    /// Takes the counters. Returns the paths on which nothing was heard since the last ones, and
-    /// whether anything was heard and sent on any.
-    fn count(&mut self, now: Instant, samples: &[Sample]) -> (Vec<PathId>, bool, bool) {
-        let (mut unheard, mut heard, mut sent) = (Vec::new(), false, false);
+    /// Takes the counters. Says whether anything was heard, and sent, since the last ones.
+    fn count(&mut self, now: Instant, samples: &[Sample]) -> (bool, bool) {
+        let (mut heard, mut sent) = (false, false);
         for sample in samples {
             let Some(path) = self.paths.get_mut(&sample.path) else { continue };
-            let (has_sent, has_heard) = (sample.tx != path.tx, sample.rx != path.rx);
-            (path.tx, path.rx) = (sample.tx, sample.rx);
-            if has_sent || has_heard {
-                path.changed = now;
+            let is_sent = sample.tx != path.tx;
+            let is_heard = sample.rx != path.rx || sample.rtt != path.rtt;
+            (path.tx, path.rx, path.rtt) = (sample.tx, sample.rx, sample.rtt);
+            if is_sent {
+                path.sent_at = now;
             }
-            if !has_heard {
-                unheard.push(sample.path);
-            }
-            heard |= has_heard;
-            sent |= has_sent;
+            path.is_heard |= is_heard;
+            path.is_sent |= is_sent;
+            heard |= is_heard;
+            sent |= is_sent;
         }
-        (unheard, heard, sent)
+        (heard, sent)
     }
 
     fn handle_counters(&mut self, now: Instant, samples: &[Sample]) {
-        let (unheard, heard, sent) = self.count(now, samples);
+        let (heard, sent) = self.count(now, samples);
+        let is_all_heard = self.paths.values().all(|path| path.is_heard);
         match self.state {
             State::Lost => {}
             State::Quieting => self.wait(now, self.side == Side::Client),
             State::Busy { doubts } => self.look_busy(now, doubts, heard, sent),
-            State::Waiting { is_ours: true, .. } => {
-                if heard && unheard.is_empty() {
-                    // The peer's pauses are shorter than ours.
-                    self.fail();
-                    self.wait(now, true);
-                } else {
-                    self.ask(now, &unheard, true);
-                }
+            State::Waiting { is_ours: true, .. } if is_all_heard => {
+                // The peer's pauses are shorter than ours.
+                self.fail();
+                self.wait(now, true);
             }
-            State::Waiting { since, is_ours: false, is_late } => {
-                let due = since + self.pause();
-                match (unheard.is_empty(), is_late) {
-                    (true, false) => {
-                        self.succeed();
-                        self.wait(due, true);
-                    }
-                    (true, true) => {
-                        self.fail();
-                        self.wait(due + LATE, true);
-                    }
-                    (false, false) => {
-                        self.state = State::Waiting { since, is_ours: false, is_late: true };
-                        self.next = Some(now + LATE.saturating_sub(GRACE));
-                    }
-                    (false, true) => self.ask(now, &unheard, false),
-                }
+            State::Waiting { is_ours: true, .. } => self.ask(now, true),
+            State::Waiting { since, is_ours: false, stage } => {
+                self.look_waiting(now, since, stage, is_all_heard);
             }
             State::Asked { at, is_ours, looks } => {
-                self.look_asked(now, (at, is_ours, looks + 1), &unheard, heard);
+                self.look_asked(now, (at, is_ours, looks + 1), is_all_heard);
             }
         }
     }
 
-    /// Whether what we pinged has answered.
+    /// Whether the peer took its turn.
+    fn look_waiting(&mut self, now: Instant, since: Instant, stage: Stage, is_all_heard: bool) {
+        let due = since + self.pause();
+        match stage {
+            Stage::Echoed => {
+                self.succeed();
+                self.wait(due, true);
+            }
+            Stage::Early => {
+                let silent: Vec<_> = self
+                    .paths
+                    .iter()
+                    .filter(|(_, path)| !path.is_sent)
+                    .map(|(id, _)| *id)
+                    .collect();
+                self.ping(&silent);
+                let (stage, pause) = match (is_all_heard, silent.is_empty()) {
+                    (true, true) => return self.look_waiting(now, since, Stage::Echoed, true),
+                    (true, false) => (Stage::Echoed, ANSWER),
+                    (false, _) => (Stage::Late, LATE.saturating_sub(GRACE)),
+                };
+                self.state = State::Waiting { since, is_ours: false, stage };
+                self.next = Some(now + pause);
+            }
+            Stage::Late if is_all_heard => {
+                self.fail();
+                self.wait(due + LATE, true);
+            }
+            Stage::Late => self.ask(now, false),
+        }
+    }
+
+    /// Whether what we pinged was acknowledged.
     fn look_asked(
         &mut self,
         now: Instant,
         (at, is_ours, looks): (Instant, bool, u32),
-        unheard: &[PathId],
-        heard: bool,
+        is_all_heard: bool,
     ) {
         let asked = ANSWER * looks;
-        if unheard.is_empty() && is_ours && looks == 1 {
+        if is_all_heard && is_ours && looks == 1 {
             self.succeed();
             self.wait(at, false);
-        } else if unheard.is_empty() && is_ours {
+        } else if is_all_heard && is_ours {
             self.fail();
-            // What comes later than our last ping is the peer's, and the next turn ours.
+            // What comes long after our last ping is the peer's, and the next turn ours.
             self.wait(at + LATE, asked > 2 * GRACE);
-        } else if unheard.is_empty() {
+        } else if is_all_heard {
             self.fail();
             self.wait(at, false);
-        } else if is_ours && !heard && asked <= LATE {
+        } else if is_ours && asked <= LATE {
             if asked < 2 * GRACE {
-                self.ping(unheard);
+                let unheard = self.unheard();
+                self.ping(&unheard);
             }
             self.state = State::Asked { at, is_ours, looks };
             self.next = Some(now + ANSWER);
         } else {
+            let is_any_heard = self.paths.values().any(|path| path.is_heard);
             self.fail();
             self.unanswered();
-            self.be_busy(now, if heard { 0 } else { looks });
+            self.be_busy(now, if is_any_heard { 0 } else { looks });
         }
     }
 
@@ -313,10 +344,10 @@ impl KeepAlive {
             self.outputs.push_back(Output::Lost);
             return;
         }
-        let unused_max = self.unused_max();
+        let unused_max = Duration::from_secs(PAUSES_S[0]);
         for (id, path) in &mut self.paths {
-            if doubts > 0 || now - path.changed >= unused_max {
-                path.changed = now;
+            if doubts > 0 || now - path.sent_at >= unused_max {
+                path.sent_at = now;
                 self.outputs.push_back(Output::Ping(*id));
             }
         }
@@ -341,7 +372,15 @@ impl Machine for KeepAlive {
         }
         match input {
             Input::Opened(path) => {
-                self.paths.insert(path, Path { tx: 0, rx: 0, changed: now });
+                let new = Path {
+                    tx: 0,
+                    rx: 0,
+                    rtt: Duration::ZERO,
+                    sent_at: now,
+                    is_heard: false,
+                    is_sent: false,
+                };
+                self.paths.insert(path, new);
                 // Nothing is known of its mapping.
                 (self.level, self.turns) = (0, 0);
                 self.is_quiet = false;

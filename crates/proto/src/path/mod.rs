@@ -11,7 +11,8 @@
 //!   when candidates change, else after 5, 10, 20, 40, then every 60 s.
 //! - **Watchdog.** When we transmit on a path and hear nothing, all paths are pinged after one
 //!   sample. [`Config::silence_ms`] after the silence began the path is closed, if another one has
-//!   answered since. QUIC then retransmits on that one, and nothing is lost.
+//!   answered since. QUIC then retransmits on that one, and nothing is lost. If none has, another
+//!   is selected until one does.
 //! - **Warm backup.** The client asks for a relayed path through another relay than those in use
 //!   until [`Config::relayed_paths`] stand.
 //! - **Quiet.** Samples become rarer when nothing passes and end after some seconds
@@ -320,7 +321,10 @@ impl PathManager {
 
     /// Selects the best path if none is selected or the best one is of a better tier.
     fn select(&mut self, now: Instant) {
-        let tier = |path: &Path| (!path.remote.is_direct(), path.rtt.unwrap_or(Duration::MAX));
+        let tier = |path: &Path| {
+            let rtt = path.rtt.unwrap_or(Duration::MAX);
+            (path.watchdog.is_dead(), !path.remote.is_direct(), rtt)
+        };
         let Some((best, state)) = self.paths.iter().min_by_key(|(id, path)| (tier(path), **id))
         else {
             self.selected = None;
@@ -335,6 +339,13 @@ impl PathManager {
         };
         if best == current {
             self.rival = None;
+            return;
+        }
+        if current_state.watchdog.is_dead() {
+            // Where all are silent none is better.
+            if !state.watchdog.is_dead() {
+                self.switch_to(best);
+            }
             return;
         }
         if state.remote.is_direct() && !current_state.remote.is_direct() {
@@ -394,8 +405,10 @@ impl PathManager {
                 self.outputs.push_back(Output::Close(path));
                 self.handle_closed(now, path);
             } else {
-                // Nothing else is known to work: QUIC's own idle time-out judges it. The peer may
-                // be about to close another path, and a stalled machine hears nothing on any.
+                // Nothing else is known to work: the peer may be about to close another path, and a
+                // stalled machine hears nothing on any. Another path is selected nevertheless,
+                // because a peer that is quiet acknowledges on this one, and hears of the change on
+                // that one. If nothing comes of it, the link is lost in the end ([`keepalive`]).
                 self.want_round(now, Duration::ZERO);
                 self.want_relay(now);
             }

@@ -367,3 +367,34 @@ fn a_quiet_link_is_spared_vain_rounds_and_requests_until_it_is_used() {
     }
     assert!((13..=17).contains(&link.count(&Output::StartRound)));
 }
+
+#[test]
+fn an_acknowledgement_on_another_path_is_an_answer() {
+    let mut link = Harness::new(Side::Client);
+    link.input(Input::Opened { path: PathId(0), remote: relayed(1) });
+    link.input(Input::Opened { path: PathId(1), remote: direct(1) });
+    link.silent.push(PathId(0));
+    for n in 0..200 {
+        link.open.get_mut(&PathId(0)).unwrap().2 += Duration::from_nanos(20);
+        link.run(n * 50);
+    }
+    assert!(!link.log.iter().any(|entry| matches!(entry, Output::Close(_))));
+}
+
+#[test]
+fn a_dead_path_is_left_for_one_of_which_nothing_is_known() {
+    let mut link = Harness::new(Side::Client);
+    link.busy = false;
+    link.input(Input::Opened { path: PathId(0), remote: relayed(1) });
+    link.input(Input::Opened { path: PathId(1), remote: direct(1) });
+    link.run(100);
+    // Something is sent on the direct path alone, and a peer that is quiet answers on that one.
+    let send = |link: &mut Harness| link.open.get_mut(&PathId(1)).unwrap().0 += 1;
+    send(&mut link);
+    link.run(500);
+    assert_eq!(link.selected(), Some(relayed(1)), "the peer hears of this and wakes");
+    assert!(!link.log.iter().any(|entry| matches!(entry, Output::Close(_))));
+    link.open.get_mut(&PathId(0)).unwrap().1 += 1;
+    link.run(1000);
+    assert_eq!(link.count(&Output::Close(PathId(1))), 1);
+}

@@ -2,7 +2,9 @@
 //!
 //! Only the counters of datagrams sent and received are looked at. Sending without hearing is
 //! suspicion; a ping that must be answered turns it into proof, because not everything that is
-//! sent on a path obliges the peer to answer on it (acknowledgements, probes of other addresses).
+//! sent on a path obliges the peer to answer (acknowledgements, probes of other addresses). The
+//! answer to a ping may come on another path, the one that the peer sends on. It shows in the
+//! round-trip time, which is measured anew with each acknowledgement, to the nanosecond.
 
 use core::time::Duration;
 
@@ -24,16 +26,24 @@ pub(super) enum Verdict {
 pub(super) struct Watchdog {
     tx: u64,
     rx: u64,
+    rtt: Duration,
     /// When the first datagram that was not followed by any reception was noticed.
     silent_since: Option<Instant>,
     heard_at: Option<Instant>,
     active: bool,
+    is_dead: bool,
 }
 
 impl Watchdog {
     /// Whether anything was sent or received between the last two samples.
     pub(super) fn is_active(&self) -> bool {
         self.active
+    }
+
+    /// Whether the last verdict but [`Verdict::Alive`] was that it is dead, and nothing was heard
+    /// since.
+    pub(super) fn is_dead(&self) -> bool {
+        self.is_dead
     }
 
     /// Since when nothing was heard although something was sent.
@@ -56,13 +66,14 @@ impl Watchdog {
         silence: Duration,
         rtt: Duration,
     ) -> Verdict {
-        let heard = rx != self.rx;
+        let heard = rx != self.rx || rtt != self.rtt;
         let sent = tx != self.tx;
-        (self.tx, self.rx) = (tx, rx);
+        (self.tx, self.rx, self.rtt) = (tx, rx, rtt);
         self.active = heard || sent;
         if heard {
             self.heard_at = Some(now);
             self.silent_since = None;
+            self.is_dead = false;
             return Verdict::Alive;
         }
         match self.silent_since {
@@ -71,7 +82,10 @@ impl Watchdog {
                 Verdict::Suspect
             }
             None => Verdict::Alive,
-            Some(since) if now - since >= silence.max(rtt * 3) => Verdict::Dead,
+            Some(since) if now - since >= silence.max(rtt * 3) => {
+                self.is_dead = true;
+                Verdict::Dead
+            }
             Some(_) => {
                 // A suspect is watched closely, whether or not more is sent.
                 self.active = true;

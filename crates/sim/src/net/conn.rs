@@ -104,9 +104,15 @@ impl Conns {
             is_dead: false,
             has_candidate: false,
         };
-        let mut routes = Vec::with_capacity(1);
-        routes.push(Route { path: PathId(0), via });
-        let conn = Conn { generation, ends: hosts.map(end), routes, next_path: 1, since: now, is_doomed: false };
+        let routes = vec![Route { path: PathId(0), via }];
+        let conn = Conn {
+            generation,
+            ends: hosts.map(end),
+            routes,
+            next_path: 1,
+            since: now,
+            is_doomed: false,
+        };
         self.all[slot as usize] = Some(conn);
         self.standing += 1;
         ConnId { slot, generation }

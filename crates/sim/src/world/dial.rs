@@ -45,9 +45,10 @@ impl World {
             RemoteAddr::Relayed { relay, channel } => {
                 let (slot, end) = slot_of(channel);
                 let relay = self.addresses.owner(relay);
-                let bridge = self.bridges.get(slot).filter(|bridge| {
-                    Some(bridge.relay) == relay && bridge.hosts[end] == host
-                });
+                let bridge = self
+                    .bridges
+                    .get(slot)
+                    .filter(|bridge| Some(bridge.relay) == relay && bridge.hosts[end] == host);
                 (bridge.map(|bridge| bridge.hosts[1 - end]), Some(slot))
             }
         };

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use baran_proto::index::{DiskAction, Restored};
+use baran_proto::key::Key;
 use baran_proto::record::Slot;
 use baran_proto::time::UnixTime;
 
@@ -34,6 +35,11 @@ impl Disk {
             }
             DiskAction::Own { slot, record } => put(&mut self.own, slot, record),
         }
+    }
+
+    /// Whether there is a record of this key that is kept for others.
+    pub(super) fn keeps(&self, key: &Key) -> bool {
+        self.records.iter().any(|(slot, _)| slot.key == *key)
     }
 
     /// What a node finds that starts at this moment.

@@ -33,6 +33,8 @@ pub struct Profile {
     pub ip: Option<Ipv4Addr>,
     /// Works against the others.
     pub is_adversary: bool,
+    /// Part of its secret.
+    pub salt: u64,
 }
 
 /// A dial under way.
@@ -57,6 +59,8 @@ pub struct Host {
     pub nat: Nat,
     /// Works against the others.
     pub is_adversary: bool,
+    /// Never comes back.
+    pub is_retired: bool,
     /// Whether it is on.
     pub is_on: bool,
     /// How often it was switched on.
@@ -72,6 +76,7 @@ pub struct Host {
     /// Through whom it could be reached when it was on last.
     pub(crate) homes: [u32; HOMES],
     pub(super) disk: Disk,
+    salt: u64,
     pub(super) half: bool,
     pub(super) place: Place,
     pub(super) deadline: Option<Instant>,
@@ -102,7 +107,7 @@ impl Host {
             // Some port for each viewer, never that of an endpoint-independent mapping.
             Nat::Hard => {
                 let mixed = (u64::from(host) << 32 | u64::from(viewer)).wrapping_mul(0x9e37_79b9);
-                10_000 + u16::try_from(mixed >> 16 & 0x7fff).expect("15 bits")
+                10_000 + u16::try_from(mixed >> 16 & 0x7fff).unwrap_or_default()
             }
         };
         SocketAddr::from((self.ip, port))
@@ -116,9 +121,30 @@ impl Host {
 }
 
 impl World {
-    /// The secret of a host's node.
-    fn secret(&self, host: u32) -> SecretKey {
-        SecretKey::from_bytes(Draw::new(self.config.seed, 1 << 32 | u64::from(host)).bytes())
+    /// The secret of a host's node; `salt` tells those apart that are tried for one host.
+    fn secret(&self, host: u32, salt: u64) -> SecretKey {
+        let mut bytes = Draw::new(self.config.seed, 1 << 32 | u64::from(host)).bytes();
+        bytes[..8].copy_from_slice(&salt.to_le_bytes());
+        SecretKey::from_bytes(bytes)
+    }
+
+    /// Adds a host whose point is nearer to `key` than that of any host so far, as an attacker
+    /// finds it: by drawing keys, about as many as there are hosts.
+    ///
+    /// # Panics
+    ///
+    /// With more than 2³² hosts.
+    pub fn add_host_near(&mut self, profile: &Profile, key: Key) -> u32 {
+        let honest = self.hosts.iter().filter(|host| !host.is_adversary);
+        let least = honest.map(|host| host.key.distance(&key)).min();
+        let host = self.hosts.len();
+        let host = u32::try_from(host).expect("fewer hosts than fit in memory");
+        let is_near = |salt: &u64| {
+            let at = Key::of_node(self.secret(host, *salt).id());
+            least.is_none_or(|least| at.distance(&key) < least)
+        };
+        let salt = (0..).find(is_near).expect("some key of all is near");
+        self.add_host(&Profile { salt, ..*profile })
     }
 
     /// Adds a host that is off, and returns its number.
@@ -128,7 +154,7 @@ impl World {
     /// With more than 2³² hosts.
     pub fn add_host(&mut self, profile: &Profile) -> u32 {
         let host = u32::try_from(self.hosts.len()).expect("fewer hosts than fit in memory");
-        let id = self.secret(host).id();
+        let id = self.secret(host, profile.salt).id();
         // Everything of a host is drawn from a generator of its own, so that one more look-up or
         // lost packet elsewhere does not change who it is.
         let mut draw = Draw::new(self.config.seed, 2 << 32 | u64::from(host));
@@ -150,7 +176,9 @@ impl World {
             key: Key::of_node(id),
             nat: profile.nat.unwrap_or(drawn),
             is_adversary: profile.is_adversary,
+            is_retired: false,
             is_on: false,
+            salt: profile.salt,
             run: 0,
             since: self.now,
             traffic: Traffic::default(),
@@ -182,12 +210,19 @@ impl World {
         self.push_at(at, What::Leave { host, run });
     }
 
+    /// Switches a host off for good.
+    pub fn retire(&mut self, host: u32) {
+        self.hosts[host as usize].is_retired = true;
+        self.leave(host);
+    }
+
     /// Switches a host on: its node starts with what the host kept.
     pub(crate) fn join(&mut self, host: u32) {
-        if self.hosts[host as usize].is_on {
+        let state = &self.hosts[host as usize];
+        if state.is_on || state.is_retired {
             return;
         }
-        let secret = self.secret(host);
+        let secret = self.secret(host, self.hosts[host as usize].salt);
         let state = &mut self.hosts[host as usize];
         state.is_on = true;
         state.run += 1;
@@ -244,6 +279,7 @@ impl World {
 
 fn node_config() -> NodeConfig {
     // No path dies here but with its host or its relay, so few samples are enough.
-    let path = path::Config { sample_ms: SAMPLE_MS, sample_idle_ms: SAMPLE_MS, ..Default::default() };
+    let path =
+        path::Config { sample_ms: SAMPLE_MS, sample_idle_ms: SAMPLE_MS, ..Default::default() };
     NodeConfig { relay_rate_bytes_per_s: 1 << 20, path, ..NodeConfig::default() }
 }

@@ -93,6 +93,13 @@ impl World {
             self.hosts[from as usize].traffic.control_bytes_received += u64::from(acknowledged);
         }
         match Message::decode(&bytes[LENGTH_LEN..]) {
+            Ok(Message::Node(message)) if self.hosts[host as usize].is_adversary => {
+                match self.sabotage(&message) {
+                    None => self.input(host, Input::Message { link, message }),
+                    Some(Some(answer)) => self.send(link, answer),
+                    Some(None) => {}
+                }
+            }
             Ok(Message::Node(message)) => self.input(host, Input::Message { link, message }),
             Ok(Message::Mux(_)) | Err(_) => {
                 debug_assert!(false, "a node wrote what it would not read");
@@ -243,7 +250,8 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use baran_proto::wire::node::{Homes, Reserve};
+    use baran_proto::frame::Channel;
+    use baran_proto::wire::node::{RelayRenew, Reserve};
 
     use super::*;
 
@@ -251,7 +259,7 @@ mod tests {
     fn the_type_of_a_message_is_read_from_its_encoding() {
         let of = |message| type_of(&Message::Node(message).encode()[LENGTH_LEN..]);
         assert_eq!(of(NodeMessage::Reserve(Reserve {})), 1);
-        assert_eq!(of(NodeMessage::Homes(Homes { homes: Vec::new() })), 9);
+        assert_eq!(of(NodeMessage::RelayRenew(RelayRenew { channel: Channel(7) })), 7);
         assert_eq!(type_of(&[0x82, 24, 70]), 70);
     }
 }

@@ -11,6 +11,7 @@
 //! are computed), samples of a path once it is quiet, congestion, and hosts
 //! that share one NAT.
 
+mod adversary;
 mod carry;
 mod dial;
 mod disk;
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use baran_proto::id::NodeId;
+use baran_proto::key::Key;
 use baran_proto::machine::Machine;
 use baran_proto::node::{DialId, Event, Input, Node};
 use baran_proto::path::PathId;
@@ -59,13 +61,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            seed: 1,
-            open: 0.25,
-            hard: 0.15,
-            loss: 0.01,
-            goodbye: 0.5,
-        }
+        Self { seed: 1, open: 0.25, hard: 0.15, loss: 0.01, goodbye: 0.5 }
     }
 }
 
@@ -155,6 +151,8 @@ pub struct World {
     by_id: BTreeMap<NodeId, u32>,
     bridges: Bridges,
     watched: BTreeSet<(u32, NodeId)>,
+    /// Of all adversaries, in the order of their keys.
+    adversaries: Vec<(Key, u32)>,
     is_cut: bool,
     online: usize,
     trace: Trace,
@@ -182,6 +180,7 @@ impl World {
             by_id: BTreeMap::new(),
             bridges: Bridges::default(),
             watched: BTreeSet::new(),
+            adversaries: Vec::new(),
             is_cut: false,
             online: 0,
             trace: Trace::default(),
@@ -206,6 +205,19 @@ impl World {
     #[must_use]
     pub fn online(&self) -> usize {
         self.online
+    }
+
+    /// The nodes that have somebody to ask.
+    #[must_use]
+    pub fn joined(&self) -> usize {
+        self.hosts.iter().filter_map(Host::node).filter(|node| node.is_joined()).count()
+    }
+
+    /// Copies of what is kept at a key by honest nodes that are on.
+    #[must_use]
+    pub fn honest_copies(&self, key: Key) -> usize {
+        let honest = self.hosts.iter().filter(|host| host.is_on && !host.is_adversary);
+        honest.filter(|host| host.disk.keeps(&key)).count()
     }
 
     /// The digest of everything that happened.
@@ -409,3 +421,6 @@ impl World {
         self.hosts[host as usize].outside(host, viewer)
     }
 }
+
+#[cfg(test)]
+mod tests;

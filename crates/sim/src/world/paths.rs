@@ -47,8 +47,7 @@ impl World {
     pub(super) fn way_if_on(&mut self, id: ConnId) -> Option<Duration> {
         let conn = self.conns.get(id)?;
         let [a, b] = conn.ends.map(|end| end.host);
-        let is_torn =
-            self.is_cut && self.hosts[a as usize].half != self.hosts[b as usize].half;
+        let is_torn = self.is_cut && self.hosts[a as usize].half != self.hosts[b as usize].half;
         let via = if conn.is_direct() { None } else { conn.routes.first()?.via };
         (!is_torn).then(|| self.way(a, b, via))
     }
@@ -137,8 +136,8 @@ impl World {
                 && Some(bridge.relay) == relay
                 && self.hosts[server as usize].inbound.contains(&bridge.relay)
         });
-        let is_passable = leads_there
-            && self.passes([host, server], Route { path: PathId(0), via: Some(slot) });
+        let is_passable =
+            leads_there && self.passes([host, server], Route { path: PathId(0), via: Some(slot) });
         if is_passable {
             let after = self.way(host, server, Some(slot)) * 4;
             self.push(after, What::PathOpens { conn: id, via: Some(slot) });

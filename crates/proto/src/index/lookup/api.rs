@@ -19,7 +19,7 @@ pub struct LookupConfig {
     /// The radius within which all have to answer, from [`SizeEstimate::region`]. With
     /// [`Distance::MAX`], which says that it is unknown, the `k` nearest have to.
     ///
-    /// [`SizeEstimate::region`]: super::size::SizeEstimate::region
+    /// [`SizeEstimate::region`]: crate::index::size::SizeEstimate::region
     pub region: Distance,
     /// With [`Purpose::Records`]: how many answers with records, of as many networks, end it.
     pub enough: usize,

@@ -13,7 +13,8 @@
 //! Of those worth asking, the nearest goes first; among those with about as many bits in common
 //! with the key, those that cost least to reach.
 
-use super::{Known, Lookup, PATHS_MAX, Purpose, State};
+use super::known::{Known, State};
+use super::{Lookup, PATHS_MAX, Purpose};
 use crate::key::{Distance, Key};
 
 /// Slices of the region.
@@ -128,22 +129,19 @@ impl Lookup {
 
     fn region(&self) -> Region {
         let mut region = Region { asked: [0; SLICES + 1], is_crowded: false, is_exhausted: false };
-        if !self.has_region() {
-            return region;
+        let (mut live, mut asked) = (0, 0);
+        for (_, known) in self.known.iter().take_while(|(distance, _)| self.is_in_region(distance))
+        {
+            live += usize::from(known.is_live());
+            asked += usize::from(known.tries > 0);
         }
-        let mut live = 0;
-        for (distance, known) in &self.known {
-            if *distance > self.config.region && live <= CROWDED * self.config.k {
-                break;
-            }
-            if known.tries > 0 {
+        region.is_exhausted = asked >= REGION_ASKED * self.config.k;
+        region.is_crowded = live > CROWDED * self.config.k;
+        if region.is_crowded {
+            for (distance, _) in self.known.iter().filter(|(_, known)| known.tries > 0) {
                 region.asked[self.slice(distance)] += 1;
             }
-            live += usize::from(known.is_live() && *distance <= self.config.region);
         }
-        let asked: usize = region.asked[..SLICES].iter().sum();
-        region.is_crowded = live > CROWDED * self.config.k;
-        region.is_exhausted = asked >= REGION_ASKED * self.config.k;
         region
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Known {
     pub(super) rtt: Option<Duration>,
     /// Answers before the one that named it.
     pub(super) depth: u32,
+    /// Of the request that was made: a link that comes up meanwhile changes nothing of it.
+    pub(super) legs: u32,
     pub(super) path: u8,
     pub(super) tries: u8,
     /// Peers that named it; this node is one of them.
@@ -53,7 +55,7 @@ pub(super) struct Known {
 
 impl Known {
     /// Round trips before a request can be sent: to dial, or to have it signalled and to dial.
-    pub(super) fn legs(&self) -> u32 {
+    pub(super) fn legs_to(&self) -> u32 {
         match (self.is_linked, self.is_open()) {
             (true, _) => 0,
             (false, true) => 1,
@@ -69,7 +71,7 @@ impl Known {
     /// one more for each that has to come first. `typical` is a round trip to anybody.
     pub(super) fn timeout(&self, typical: Option<Duration>) -> Duration {
         let trip = self.rtt.or(typical).map_or(TIMEOUT_MAX, |rtt| rtt.saturating_mul(3));
-        trip.clamp(TIMEOUT_MIN, TIMEOUT_MAX) * (1 + self.legs())
+        trip.clamp(TIMEOUT_MIN, TIMEOUT_MAX) * (1 + self.legs)
     }
 
     /// When it is to be looked at again: after half of that time its slot is given away.

@@ -29,13 +29,14 @@ mod known;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+pub use self::api::{Ask, Candidate, LookupConfig, Purpose};
+use self::known::{Known, State};
 use super::table::subnets;
 use crate::id::NodeId;
-use crate::invite::{ADDRS_MAX, PeerAddr};
+use crate::invite::PeerAddr;
 use crate::key::{Distance, Key};
 use crate::time::Instant;
-use crate::wire::index::{CONTACTS_MAX, RecordKind};
-use crate::wire::node::HOMES_MAX;
+use crate::wire::index::CONTACTS_MAX;
 
 /// Paths of a look-up at most.
 const PATHS_MAX: usize = 8;
@@ -66,6 +67,8 @@ pub struct Lookup {
     rounds: u32,
     steps: u32,
     is_enough: bool,
+    /// Whether it began with any stale peer.
+    has_stale: bool,
 }
 
 impl Lookup {
@@ -93,6 +96,7 @@ impl Lookup {
                 vias: candidate.vias,
                 rtt: candidate.rtt,
                 depth: 0,
+                legs: 0,
                 path: 0,
                 tries: 0,
                 named: 1,
@@ -104,6 +108,7 @@ impl Lookup {
         for (path, known) in (0..config.paths).cycle().zip(known.values_mut()) {
             known.path = u8::try_from(path).unwrap_or_default();
         }
+        let has_stale = known.values().any(|known| known.is_stale);
         Self {
             target,
             own,
@@ -120,6 +125,7 @@ impl Lookup {
             rounds: 0,
             steps: 0,
             is_enough: false,
+            has_stale,
         }
     }
 
@@ -142,10 +148,14 @@ impl Lookup {
         }
         let may_fresh = self.in_flight < self.config.in_flight;
         let may_stale = self.stale_in_flight < self.config.in_flight.div_ceil(2);
+        if !(may_fresh || may_stale && self.has_stale) {
+            return None;
+        }
         let distance = self.choose(|known| if known.is_stale { may_stale } else { may_fresh })?;
         let typical = self.typical_trip();
         let target = self.point_for(&distance);
         let known = self.known.get_mut(&distance)?;
+        known.legs = known.legs_to();
         let timeout = known.timeout(typical);
         known.state = State::Asked { at: now };
         known.tries += 1;
@@ -182,7 +192,7 @@ impl Lookup {
         if known.tries == 0 || matches!(known.state, State::Answered { .. }) {
             return Vec::new();
         }
-        let trips = known.legs() + 1;
+        let trips = known.legs + 1;
         let (before, is_stale) = (known.state, known.is_stale);
         known.state = State::Answered { has_records };
         let (path, depth) = (known.path, known.depth + 1);
@@ -201,9 +211,13 @@ impl Lookup {
                 continue;
             }
             let via = (linked >> index & 1 == 1).then_some(from);
-            if contact.id != from && self.name(contact, via, path, depth) {
+            if contact.id == from || contact.id == self.own {
+                continue;
+            }
+            let at = self.distance(contact.id);
+            if self.name(at, contact, via, path, depth) {
                 new.push(contact.id);
-                if self.distance(contact.id) < distance {
+                if at < distance {
                     self.steps = self.steps.max(depth);
                 }
             }
@@ -214,12 +228,15 @@ impl Lookup {
         new
     }
 
-    /// Takes in a contact that a peer named. Returns whether it is new.
-    fn name(&mut self, contact: &PeerAddr, via: Option<NodeId>, path: u8, depth: u32) -> bool {
-        if contact.id == self.own {
-            return false;
-        }
-        let distance = self.distance(contact.id);
+    /// Takes in a contact at a distance, which a peer named. Returns whether it is new.
+    fn name(
+        &mut self,
+        distance: Distance,
+        contact: &PeerAddr,
+        via: Option<NodeId>,
+        path: u8,
+        depth: u32,
+    ) -> bool {
         if let Some(known) = self.known.get_mut(&distance) {
             known.named = known.named.saturating_add(1);
             let is_new_via = via.is_some_and(|via| !known.vias.contains(&via));
@@ -241,6 +258,7 @@ impl Lookup {
             vias: via.into_iter().collect(),
             rtt: None,
             depth,
+            legs: 0,
             path,
             tries: 0,
             named: 1,

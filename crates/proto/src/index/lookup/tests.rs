@@ -3,6 +3,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::index::RecordKind;
 use crate::wire::node::Home;
 
 const OWN: NodeId = NodeId::from_bytes([0; 32]);
@@ -39,7 +40,7 @@ fn candidate(peer: PeerAddr) -> Candidate {
 /// Numbers of which the first is nearest to the target.
 fn by_distance(count: u32) -> Vec<u32> {
     let mut numbers: Vec<_> = (0..count).collect();
-    numbers.sort_by_key(|number| Key::of_node(id(*number)).distance(&target()));
+    numbers.sort_by_cached_key(|number| Key::of_node(id(*number)).distance(&target()));
     numbers
 }
 
@@ -356,24 +357,29 @@ fn a_crowd_is_asked_in_part_and_does_not_hide_those_behind() {
     assert!((80..=100).contains(&asked.len()), "{}", asked.len());
 }
 
+/// What somebody may name.
+fn named() -> impl Strategy<Value = Vec<PeerAddr>> {
+    let peer = |(number, is_open)| if is_open { open(number) } else { closed(number) };
+    prop::collection::vec((0u32..60, any::<bool>()).prop_map(peer), 0..20)
+}
+
 proptest! {
     /// Whatever is answered, and in whatever order, bounds hold and the look-up ends.
     #[test]
     fn ends_whatever_comes(
         steps in prop::collection::vec(
-            (0u32..60, prop::collection::vec((0u32..60, any::<bool>()), 0..20), any::<u32>(), 0u8..5),
+            (0u32..60, named(), any::<u32>(), 0u8..5),
             0..200,
         ),
         region in prop_oneof![Just(1.0), 0.0..1.0f64],
     ) {
         let region = Distance::of_fraction(region);
-        let config = LookupConfig { in_flight: 3, k: 5, candidates_max: 30, region, ..Default::default() };
+        let config =
+            LookupConfig { in_flight: 3, k: 5, candidates_max: 30, region, ..Default::default() };
         let mut lookup = lookup(config, (0..5).map(|number| candidate(open(number))));
         let mut now = ms(0);
         for (from, named, linked, step) in steps {
             while lookup.poll(now).is_some() {}
-            let peer = |(number, is_open): (u32, bool)| if is_open { open(number) } else { closed(number) };
-            let contacts: Vec<_> = named.into_iter().map(peer).collect();
             match step {
                 0 => lookup.failed(now, id(from)),
                 1 => {
@@ -381,11 +387,12 @@ proptest! {
                     lookup.handle_timeout(now);
                     prop_assert!(lookup.poll_timeout().is_none_or(|next| next > now));
                 }
-                _ => drop(lookup.answered(now, id(from), &contacts, linked, linked & 1 == 0)),
+                _ => drop(lookup.answered(now, id(from), &named, linked, linked & 1 == 0)),
             }
             prop_assert!(lookup.known.len() <= 30 && lookup.in_flight <= 3);
-            let asked = lookup.known.values().filter(|known| matches!(known.state, State::Asked { .. }));
-            prop_assert_eq!(asked.count(), lookup.in_flight + lookup.stale_in_flight);
+            let is_asked = |known: &&Known| matches!(known.state, State::Asked { .. });
+            let asked = lookup.known.values().filter(is_asked).count();
+            prop_assert_eq!(asked, lookup.in_flight + lookup.stale_in_flight);
         }
         for _ in 0..500 {
             while lookup.poll(now).is_some() {}

@@ -13,6 +13,7 @@ use rand_core::{Rng, SeedableRng};
 use super::*;
 use crate::index::size::SizeEstimate;
 use crate::index::table::{Table, TableConfig};
+use crate::wire::index::RecordKind;
 use crate::wire::node::Home;
 
 const K: usize = 20;
@@ -199,7 +200,8 @@ impl World {
                 let asked = self.by_id[&ask.peer.id];
                 trace.push(ask.peer.id);
                 let node = &self.nodes[asked];
-                let legs = if ask.is_linked { 0 } else { 1 + ask.peer.homes.len().min(1) as u32 };
+                let legs =
+                    if ask.is_linked { 0 } else { 1 + u32::from(!ask.peer.homes.is_empty()) };
                 if node.kind != Kind::Dead {
                     answers.insert((now + node.rtt * (1 + legs), trace.len()), (asked, ask.target));
                 }
@@ -296,8 +298,8 @@ impl Tally {
         self.asked.sort_unstable();
         self.elapsed.sort_unstable();
         println!(
-            "{name}: {} look-ups, found {:.4}, bad {}, rounds {:.2} (max {}, steps {:.2}), requests {:.1} \
-             (max {}), time {:?} (p99 {:?}), estimate {:.0}",
+            "{name}: {} look-ups, found {:.4}, bad {}, rounds {:.2} (max {}, steps {:.2}), \
+             requests {:.1} (max {}), time {:?} (p99 {:?}), estimate {:.0}",
             self.lookups,
             self.share(),
             self.bad,
@@ -338,7 +340,7 @@ fn survey(world: &mut World, lookups: usize, config: LookupConfig) -> Tally {
 
 #[test]
 fn finds_the_nearest_in_few_rounds() {
-    let mut tally = survey(&mut World::new(2_000, 0, 0, 1), 40, LookupConfig::default());
+    let mut tally = survey(&mut World::new(2_000, 0, 0, 1), 20, LookupConfig::default());
     tally.report("quiet");
     assert_eq!(tally.found, tally.wanted);
     assert!(tally.mean_rounds() <= 3.5 && *tally.rounds.last().unwrap() <= 5);
@@ -348,14 +350,14 @@ fn finds_the_nearest_in_few_rounds() {
 
 #[test]
 fn the_dead_cost_little() {
-    let mut tally = survey(&mut World::new(2_000, 30, 0, 2), 40, LookupConfig::default());
+    let mut tally = survey(&mut World::new(2_000, 30, 0, 2), 15, LookupConfig::default());
     tally.report("30 % dead");
     assert!(tally.share() >= 0.99 && tally.bad == 0);
 }
 
 #[test]
 fn adversaries_hide_nobody() {
-    let mut tally = survey(&mut World::new(2_000, 0, 20, 3), 40, LookupConfig::default());
+    let mut tally = survey(&mut World::new(2_000, 0, 20, 3), 15, LookupConfig::default());
     tally.report("20 % adversaries");
     assert!(tally.share() >= 0.99 && tally.bad == 0);
 }
@@ -363,15 +365,15 @@ fn adversaries_hide_nobody() {
 #[test]
 fn sybils_around_a_key_do_not_displace_the_honest() {
     let mut tally = Tally::default();
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut world = World::new(2_000, 0, 0, 100 + seed);
+        let mut world = World::new(1_000, 0, 0, 100 + seed);
         let target = random_key(&mut rng);
         world.crowd(&target, 45, &mut rng);
         for _ in 0..3 {
             let at = world.honest(&mut rng);
             let config =
-                LookupConfig { region: Distance::of_fraction(0.01), ..LookupConfig::default() };
+                LookupConfig { region: Distance::of_fraction(0.02), ..LookupConfig::default() };
             let outcome = world.run(at, target, Purpose::Nodes, config, None);
             let answered = outcome.lookup.nearest_answered();
             let honest = world.truth(&target, K, &[Kind::Honest], at);

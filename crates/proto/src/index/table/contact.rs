@@ -59,19 +59,23 @@ impl Packed {
 pub struct Subnet(NonZeroU32);
 
 impl Subnet {
+    /// Bits that tell the families apart: 24 bits of a prefix of IPv4 leave the first one clear.
+    const V4: NonZeroU32 = NonZeroU32::new(1 << 30).expect("it is not zero");
+    const V6: NonZeroU32 = NonZeroU32::new(1 << 31).expect("it is not zero");
+
     /// Where an address is, in any spelling of it.
     #[must_use]
     pub fn of(ip: IpAddr) -> Self {
-        let number = match canonical_ip(ip) {
-            IpAddr::V4(v4) => v4.to_bits() >> 8 | 1 << 30,
+        Self(match canonical_ip(ip) {
+            IpAddr::V4(v4) => Self::V4 | (v4.to_bits() >> 8),
             IpAddr::V6(v6) => {
                 // Fibonacci hashing: the upper bits of a product with 2^64 / φ are well mixed.
-                let prefix = (v6.to_bits() >> 80) as u64;
-                let mixed = prefix.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                (mixed >> 33) as u32 | 1 << 31
+                let [.., a, b, c, d, e, f] = (v6.to_bits() >> 80).to_be_bytes();
+                let prefix = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+                let [a, b, c, d, ..] = prefix.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+                Self::V6 | u32::from_be_bytes([a, b, c, d])
             }
-        };
-        Self(NonZeroU32::new(number).expect("a bit is set"))
+        })
     }
 }
 

@@ -27,7 +27,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(now: Instant, peer: &PeerAddr, rtt: Option<Duration>, count_private: bool) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        peer: &PeerAddr,
+        rtt: Option<Duration>,
+        count_private: bool,
+    ) -> Self {
         let mut entry = Self {
             id: peer.id,
             key: Key::of_node(peer.id),

@@ -29,15 +29,15 @@ use core::time::Duration;
 
 use rand_core::Rng;
 
-use self::contact::Packed;
 pub use self::contact::Subnet;
 pub(crate) use self::contact::subnets;
-use super::lookup::Candidate;
+pub use self::entry::Entry;
+pub use self::near::spread;
+use self::near::{RUN_SORTED, walk};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
-use crate::key::{KEY_BITS, KEY_LEN, Key};
+use crate::key::{KEY_LEN, Key};
 use crate::time::Instant;
-use crate::wire::index::CONTACT_ADDRS_MAX;
 
 /// Failures in a row that remove an entry.
 const FAILURES_MAX: u8 = 2;
@@ -50,7 +50,7 @@ const GROWTH: usize = 16;
 pub struct TableConfig {
     /// Most entries of a bucket. Kademlia §2.2: so many that they do not all go within an hour.
     pub k: usize,
-    /// Most entries of one [`Subnet`] in a bucket. As in BEP 42 and Ethereum's discv4 (2 of a /24).
+    /// Most entries of one [`Subnet`] in a bucket. As in Ethereum's discv4 (2 of a /24).
     pub per_subnet_bucket: usize,
     /// Most entries of one [`Subnet`] in the table. As in Ethereum's discv4 (10 of a /24).
     pub per_subnet_table: usize,

@@ -10,9 +10,9 @@ impl Table {
     /// A key to look up so that the table stays good, if it is time for one; it counts as looked
     /// up.
     ///
-    /// The surroundings of this node are looked at by its own key, once in [`TableConfig::refresh`];
-    /// a bucket farther away by a random key of it, if in that time less than half of `k` entries
-    /// of it were heard from.
+    /// The surroundings of this node are looked at by its own key, once in
+    /// [`refresh`](super::TableConfig::refresh); a bucket farther away by a random key of it, if in
+    /// that time less than half of `k` entries of it were heard from.
     pub fn refresh_target(&mut self, now: Instant, rng: &mut impl Rng) -> Option<Key> {
         let far = self.far_buckets();
         let last = |bucket: &u32| match *bucket {

@@ -42,7 +42,9 @@ impl Disk {
         let sequences = self.sequences.iter();
         Restored {
             records: self.records.values().cloned().collect(),
-            sequences: sequences.map(|(slot, (sequence, until))| (*slot, *sequence, *until)).collect(),
+            sequences: sequences
+                .map(|(slot, (sequence, until))| (*slot, *sequence, *until))
+                .collect(),
             own: self.own.values().cloned().collect(),
         }
     }

@@ -18,7 +18,9 @@ impl World {
     /// Carries out all outputs of a node.
     pub(super) fn drain(&mut self, n: usize) {
         while let Some(output) = self.hosts[n].node.poll_output() {
-            format!("{:?} {n} {output:?}", self.now).hash(&mut self.trace);
+            if let Some(trace) = &mut self.trace {
+                format!("{:?} {n} {output:?}", self.now).hash(trace);
+            }
             self.hosts[n].log.push((self.now, output.clone()));
             self.carry_out(n, output);
         }
@@ -135,7 +137,9 @@ impl World {
 
     /// Whether the NAT of host `n` lets in what `from` sends it unasked.
     fn lets_in(&self, n: usize, from: usize) -> bool {
+        // Neighbours do not see each other from outside (no hairpinning).
         let hole = self.hosts[n].holes.get(&self.outside(from, n));
+        let hole = hole.filter(|_| !self.is_same_site(n, from));
         self.hosts[n].nat == Nat::None || hole.is_some_and(|at| self.now - *at < HOLE)
     }
 

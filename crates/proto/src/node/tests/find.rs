@@ -1,5 +1,7 @@
 //! Towns of nodes that find each other by the index, through real gates, relays and NATs.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use bytes::Bytes;
 
 use super::world::{IDLE, Nat, World, config, id};
@@ -13,7 +15,7 @@ const KEPT: QueryId = QueryId(1);
 const FOUND: QueryId = QueryId(2);
 
 fn indexed() -> NodeConfig {
-    let index = IndexConfig { replicas: 6, node_replicas: 4, ..IndexConfig::default() };
+    let index = IndexConfig { replicas: 6, ..IndexConfig::default() };
     NodeConfig { index, ..config() }
 }
 
@@ -57,7 +59,8 @@ impl World {
         let find = Command::Find { query: FOUND, key, kind: RecordKind::Value, limit: 1 };
         self.input(n, Input::Index(find));
         self.run(secs(10));
-        let is_done = |event: &index::Event| matches!(event, index::Event::Done { query: FOUND, .. });
+        let is_done =
+            |event: &index::Event| matches!(event, index::Event::Done { query: FOUND, .. });
         assert_eq!(self.said(n).filter(|event| is_done(event)).count(), 1, "the look-up ends");
         let values = self.said(n).filter_map(|event| match event {
             index::Event::Record { query: FOUND, record } => match record.content() {
@@ -80,7 +83,12 @@ impl World {
 
 /// A town that knows one public node: host 0. All others are behind NATs.
 fn town(size: usize) -> World {
+    town_with(size, None)
+}
+
+fn town_with(size: usize, trace: Option<DefaultHasher>) -> World {
     let mut world = World::new();
+    world.trace = trace;
     world.is_busy = false;
     world.newcomer(Nat::None, &[]);
     for _ in 1..size {
@@ -94,14 +102,16 @@ fn town(size: usize) -> World {
 #[test]
 fn everybody_joins_through_one_public_node_and_gets_warm_connections() {
     let world = town(14);
+    let mut estimates = Vec::new();
     for n in 0..14 {
         let host = &world.hosts[n];
         let stats = host.node.index_stats();
         assert!(host.node.is_joined());
         assert_eq!(stats.warm, 8, "{n}: {stats:?}");
         assert!(stats.table >= 10, "{n}: {stats:?}");
-        assert!(stats.nodes.is_some_and(|nodes| (7.0..28.0).contains(&nodes)), "{n}: {stats:?}");
-        assert_eq!(stats.clock_skew_s, Some(0));
+        estimates.push(stats.nodes.expect("a look-up was made"));
+        // Seconds are cut, so they may differ by one.
+        assert!(stats.clock_skew_s.is_some_and(|skew| skew.abs() <= 1), "{n}: {stats:?}");
         let how = if n == 0 { How::Incoming } else { How::Cache };
         assert!(host.has_seen(&Event::Joined { how, peers: 1 }), "{n}");
         assert_eq!(host.node.is_open(), n == 0, "{n}");
@@ -111,17 +121,20 @@ fn everybody_joins_through_one_public_node_and_gets_warm_connections() {
             assert!(host.node.is_kept(home.id));
         }
     }
+    // Who looked up when there were few is off until its next look-up.
+    let good = estimates.iter().filter(|nodes| (5.0..42.0).contains(*nodes)).count();
+    assert!(good >= 10, "{estimates:?}");
 }
 
 #[test]
 fn a_bare_id_behind_a_nat_is_reached_after_the_public_node_died() {
-    let mut world = town(14);
+    let mut world = town(12);
     world.kill(0);
     world.run(IDLE + secs(60));
-    let pairs: Vec<_> = (1..14).flat_map(|a| (1..a).map(move |b| (a, b))).collect();
+    let pairs: Vec<_> = (1..12).flat_map(|a| (1..a).map(move |b| (a, b))).collect();
     let far = |world: &World, (a, b): (usize, usize)| world.links(a, b).is_empty();
-    let unlinked: Vec<_> = pairs.into_iter().filter(|pair| far(&world, *pair)).take(6).collect();
-    assert!(unlinked.len() >= 4, "not everybody is linked to everybody");
+    let unlinked: Vec<_> = pairs.into_iter().filter(|pair| far(&world, *pair)).take(3).collect();
+    assert!(unlinked.len() == 3, "not everybody is linked to everybody");
     for (a, b) in unlinked {
         world.want(a, b, false, false);
         world.run(secs(4));
@@ -151,7 +164,7 @@ fn holders_die_one_by_one_and_newcomers_take_over() {
     world.publish(2, "greeting", "lasts");
     world.kill(2);
     let first = world.holders(2, "greeting");
-    for holder in first {
+    for holder in first.iter().copied() {
         world.newcomer(Nat::Easy, &[0]);
         world.run(secs(40));
         if holder != 0 {
@@ -163,7 +176,8 @@ fn holders_die_one_by_one_and_newcomers_take_over() {
     world.run(secs(5));
     world.kill(0);
     world.run(IDLE);
-    assert!(world.holders(2, "greeting").iter().all(|n| *n >= 8), "all of the first are gone");
+    let holders = world.holders(2, "greeting");
+    assert!(!holders.is_empty() && holders.iter().all(|n| !first.contains(n)), "{holders:?}");
     assert_eq!(world.get(reader, 2, "greeting"), Some("lasts".into()));
 }
 
@@ -199,7 +213,10 @@ fn a_node_that_restarts_finds_its_peers_and_republishes() {
     world.run(secs(30));
     assert!(world.hosts[3].node.is_joined());
     let stores = world.hosts[3].log.iter().filter(|(_, output)| {
-        matches!(output, Output::Send { message: NodeMessage::Index(crate::wire::IndexMessage::Store(_)), .. })
+        matches!(
+            output,
+            Output::Send { message: NodeMessage::Index(crate::wire::IndexMessage::Store(_)), .. }
+        )
     });
     assert!(stores.count() >= 6, "its value, and where it is");
     // Everybody else forgets it; only what the author has on disk brings it back.
@@ -216,32 +233,39 @@ fn a_node_that_restarts_finds_its_peers_and_republishes() {
 
 #[test]
 fn links_that_nobody_keeps_are_closed_and_quiet_nodes_sleep() {
-    let mut world = town(12);
+    let mut world = town(10);
     world.publish(3, "greeting", "one");
     world.get(9, 3, "greeting");
     world.run(secs(150));
-    for a in 0..12 {
-        for b in 0..12 {
+    for a in 0..10 {
+        for b in 0..10 {
             let keeps = |a: usize, b: usize| world.hosts[a].node.is_kept(id(b));
-            let are_kept = a != b && (keeps(a, b) || keeps(b, a));
+            let are_kept = a == b || keeps(a, b) || keeps(b, a);
             assert!(are_kept || world.links(a, b).is_empty(), "{a} and {b} keep a useless link");
+        }
+    }
+    // Nor does one that does not need it keep a relayed path.
+    for a in 0..10 {
+        for link in world.hosts[a].links.keys() {
+            let paths = world.hosts[a].node.paths(*link);
+            assert!(paths.iter().all(|path| path.remote.is_direct()), "{a}: {paths:?}");
         }
     }
     let before: Vec<_> = world.hosts.iter().map(|host| host.fired).collect();
     world.run(secs(1800));
     for (host, before) in world.hosts.iter().zip(before) {
         let fired = host.fired - before;
-        assert!(fired < 600, "{fired} time-outs in half an hour of nothing");
+        assert!(fired < 1500, "{fired} time-outs in half an hour of nothing");
     }
 }
 
-fn eventful_town() -> u64 {
-    let mut world = town(8);
+fn eventful_town() -> Option<u64> {
+    let mut world = town_with(8, Some(DefaultHasher::new()));
     world.publish(3, "greeting", "one");
     world.kill(0);
     world.want(2, 5, false, false);
     world.get(4, 3, "greeting");
-    world.trace()
+    world.trace.map(|trace| trace.finish())
 }
 
 #[test]

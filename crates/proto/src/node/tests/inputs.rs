@@ -5,10 +5,12 @@ use proptest::prelude::*;
 use super::world::{config, id, secret};
 use super::*;
 use crate::forward::{ChannelPair, OpenError};
+use crate::index::{self, IndexConfig};
 use crate::machine::check_deadline;
+use crate::time::UnixTime;
 use crate::wire::node::{
     Hello, Homes, RefusalReason, Refused, RelayClosed, RelayIncoming, RelayOpen, RelayOpened,
-    RelayRenew, Reserve, Reserved,
+    RelayRenew, Release, Reserve, Reserved,
 };
 use crate::wire::{LENGTH_LEN, Message};
 
@@ -63,8 +65,14 @@ fn reason() -> impl Strategy<Value = RefusalReason> {
 fn message() -> impl Strategy<Value = NodeMessage> {
     let request = || 0u32..4;
     prop_oneof![
-        any::<bool>().prop_map(|relays| NodeMessage::Hello(Hello { relays, indexes: relays, unix_s: 0 })),
+        any::<bool>().prop_map(|relays| NodeMessage::Hello(Hello {
+            relays,
+            indexes: relays,
+            unix_s: 0
+        })),
         Just(NodeMessage::Reserve(Reserve {})),
+        Just(NodeMessage::Release(Release {})),
+        index::tests::inputs::message().prop_map(NodeMessage::Index),
         ttl_s().prop_map(|ttl_s| NodeMessage::Reserved(Reserved { ttl_s, rate_bytes_per_s: 0 })),
         (request(), peer())
             .prop_map(|(request, target)| NodeMessage::RelayOpen(RelayOpen { request, target })),
@@ -83,7 +91,11 @@ fn message() -> impl Strategy<Value = NodeMessage> {
         }),
         channel().prop_map(|channel| NodeMessage::RelayRenew(RelayRenew { channel })),
         channel().prop_map(|channel| NodeMessage::RelayClosed(RelayClosed { channel })),
-        prop::collection::vec(home(), 0..=3).prop_map(|homes| NodeMessage::Homes(Homes { homes, addrs: Vec::new(), is_open: false })),
+        prop::collection::vec(home(), 0..=3).prop_map(|homes| NodeMessage::Homes(Homes {
+            homes,
+            addrs: Vec::new(),
+            is_open: false
+        })),
     ]
 }
 
@@ -119,6 +131,22 @@ fn links() -> impl Strategy<Value = Input> {
     ]
 }
 
+/// What index and bootstrap are told.
+fn parts() -> impl Strategy<Value = Input> {
+    let known =
+        || (peer(), addr()).prop_map(|(id, addr)| PeerAddr { addrs: vec![addr], ..id.into() });
+    prop_oneof![
+        2 => index::tests::inputs::command().prop_map(Input::Index),
+        1 => any::<u32>().prop_map(|secs| Input::Clock(UnixTime::from_secs(secs.into()))),
+        1 => prop::collection::vec(known(), 0..4).prop_map(Input::Boot),
+        1 => known().prop_map(Input::Lan),
+        1 => (0u64..6, any::<bool>())
+            .prop_map(|(token, is_kept)| Input::DiskDone { token, is_kept }),
+        1 => link().prop_map(Input::Active),
+        1 => Just(Input::Restore(index::Restored::default())),
+    ]
+}
+
 fn input() -> impl Strategy<Value = Input> {
     let addrs = || prop::collection::vec(addr(), 0..4);
     let homes = prop::collection::vec(home(), 0..3);
@@ -142,6 +170,7 @@ fn input() -> impl Strategy<Value = Input> {
         2 => (0u64..4, opened)
             .prop_map(|(token, result)| Input::ChannelOpened { token, result }),
         1 => prop::collection::vec(channel(), 0..3).prop_map(Input::ChannelsExpired),
+        6 => parts(),
     ]
 }
 
@@ -166,9 +195,11 @@ proptest! {
     #[test]
     fn arbitrary_inputs_never_panic_and_leave_no_deadline_behind(
         seed: [u8; 32],
+        is_on: bool,
         steps in prop::collection::vec((0u64..4_000, input()), 1..80),
     ) {
-        let limits = NodeConfig { peers_max: 4, channels_per_peer_max: 2, ..config() };
+        let index = IndexConfig { serves: is_on, jobs_max: 4, ..IndexConfig::default() };
+        let limits = NodeConfig { peers_max: 4, channels_per_peer_max: 2, index, ..config() };
         let mut node = Node::new(secret(0), limits, seed);
         let mut now = Instant::from_micros(1);
         for (pause_ms, input) in steps {

@@ -1,12 +1,14 @@
 //! Which links are kept, where reservations are held, and how a stranger is met half way.
 
+use std::collections::BTreeSet;
+
 use super::bare::{
-    Bare, addr, hello, incoming, relay_open, relay_opened, reserved, sent, told,
+    Bare, addr, hello, incoming, pair, relay_open, relay_opened, reserved, sent, told,
 };
 use super::world::{Nat, World, config, id};
 use super::*;
 use crate::key::Key;
-use crate::wire::node::{Release, Reserve};
+use crate::wire::node::{Homes, Release, Reserve};
 
 const RESERVE: NodeMessage = NodeMessage::Reserve(Reserve {});
 const RELEASE: NodeMessage = NodeMessage::Release(Release {});
@@ -129,7 +131,9 @@ fn the_three_nearest_are_asked_to_signal_then_the_next() {
     near.sort_by_key(|n| Key::of_node(id(*n)).distance(&target));
     let asked = |outputs: &[Output]| {
         let links = outputs.iter().filter_map(|output| match output {
-            Output::Send { link, message: NodeMessage::RelayOpen(_) } => Some(link.0 as usize + 1),
+            Output::Send { link, message: NodeMessage::RelayOpen(_) } => {
+                Some(1 + usize::try_from(link.0).unwrap())
+            }
             _ => None,
         });
         links.collect::<BTreeSet<_>>()
@@ -185,7 +189,7 @@ fn a_relay_grants_the_long_life_to_reservations_and_the_short_one_to_channels() 
     let [a, b] = [1, 2].map(|n| relay.up(n));
     let granted = sent(&relay.say(b, RESERVE));
     assert!(granted.iter().any(|m| matches!(m, NodeMessage::Reserved(r) if r.ttl_s == 1800)));
-    let answer = relay.open(a, 2, super::bare::pair(1));
+    let answer = relay.open(a, 2, pair(1));
     assert!(answer.iter().any(|m| matches!(m, NodeMessage::RelayOpened(o) if o.ttl_s == 120)));
     // What is given back is gone at once.
     relay.say(b, RELEASE);
@@ -208,19 +212,63 @@ fn a_home_that_anybody_can_dial_is_named_before_others() {
 }
 
 #[test]
-fn idle_links_between_nodes_are_closed_by_whoever_holds_them() {
+fn who_has_a_path_through_a_link_is_looked_at_before_the_link() {
+    let mut node = Bare::new(config());
+    let relay = node.up(1);
+    node.say(relay, hello());
+    node.want(5, false);
+    let outputs = node.say(relay, relay_opened(0, 42, 120));
+    let dial = outputs.iter().find_map(|output| match output {
+        Output::Dial { dial, to: RemoteAddr::Relayed { .. }, .. } => Some(*dial),
+        _ => None,
+    });
+    let remote = RemoteAddr::Relayed { relay: addr(1), channel: Channel(42) };
+    let (link, side, path) = (LinkId(50), Side::Client, PathId(0));
+    node.input(Input::LinkUp { link, peer: id(5), side, path, remote, dial });
+    node.input(Input::Unwant(id(5)));
+    let outputs = node.run(secs(200));
+    assert!(closes(&outputs, link) >= 1, "if it has no sessions");
+    assert_eq!(closes(&outputs, relay), 0, "if it has, the relay is of use");
+    node.input(Input::LinkDown(link));
+    assert!(closes(&node.run(secs(100)), relay) >= 1);
+}
+
+#[test]
+fn idle_links_are_closed_and_those_with_sessions_stay() {
     let mut world = World::new();
     let [a, b, c] = [Nat::None, Nat::None, Nat::None].map(|nat| world.add(nat));
     world.want(a, b, true, false);
     world.want(a, c, true, false);
-    world.want(b, c, true, true);
     world.sessions.insert((a, c));
-    world.run(secs(20));
+    world.run(secs(29));
     assert_eq!((world.links(a, b).len(), world.links(a, c).len()), (1, 1));
-    world.run(secs(20));
+    world.run(secs(3));
     assert_eq!((world.links(a, b).len(), world.links(a, c).len()), (0, 1));
-    assert_eq!(world.links(b, c).len(), 1, "kept");
+    world.run(secs(100));
     world.sessions.clear();
     world.run(secs(40));
     assert_eq!(world.links(a, c).len(), 0);
+}
+
+#[test]
+fn links_that_only_serve_each_other_are_closed() {
+    let mut world = World::new();
+    let [a, b, c] = [Nat::None, Nat::None, Nat::None].map(|nat| world.add(nat));
+    // They are each other's homes, so each is a warm way to the other.
+    world.want(b, c, true, true);
+    world.run(secs(1));
+    world.want(a, b, true, false);
+    world.want(a, c, true, false);
+    world.sessions.insert((a, c));
+    world.run(secs(300));
+    assert_eq!(world.links(a, c).len(), 1);
+    let paths = |world: &World, n| {
+        let link = world.links(a, n)[0];
+        world.hosts[a].node.paths(link).len()
+    };
+    assert_eq!(paths(&world, c), 2, "a session has a warm way beside the direct one");
+    world.sessions.clear();
+    world.run(secs(400));
+    assert_eq!([b, c].map(|n| world.links(a, n).len()), [0, 0]);
+    assert_eq!(world.links(b, c).len(), 1, "kept");
 }

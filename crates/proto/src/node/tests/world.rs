@@ -4,15 +4,15 @@
 //! of these, a round of punching four. Nodes are numbered, their ids in that order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::DefaultHasher;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use super::super::*;
-use crate::index::tests::disk::Disk;
 use crate::egress::{Gate, GateConfig};
 use crate::forward::{ForwardConfig, Forwarder};
 use crate::index::IndexConfig;
+use crate::index::tests::disk::Disk;
 use crate::invite::PeerAddr;
 use crate::machine::check_deadline;
 use crate::time::UnixTime;
@@ -109,7 +109,8 @@ pub(super) struct World {
     pub(super) loses_knocks: bool,
     /// Pairs of hosts that talk with each other, the lower number first.
     pub(super) sessions: BTreeSet<(usize, usize)>,
-    pub(super) trace: DefaultHasher,
+    /// A digest of all outputs of all nodes and their times, if one is wanted.
+    pub(super) trace: Option<DefaultHasher>,
 }
 
 /// When the calendar of every host begins.
@@ -147,7 +148,8 @@ pub(super) fn number(id: NodeId) -> usize {
 /// Limits that let everybody relay.
 pub(super) fn config() -> NodeConfig {
     // The index is off, as in a node that stays for a moment.
-    let index = IndexConfig { serves: false, warm_near: 0, warm_random: 0, ..IndexConfig::default() };
+    let index =
+        IndexConfig { serves: false, warm_near: 0, warm_random: 0, ..IndexConfig::default() };
     NodeConfig { relay_rate_bytes_per_s: 1 << 20, index, ..NodeConfig::default() }
 }
 
@@ -163,7 +165,7 @@ impl World {
             is_busy: true,
             loses_knocks: false,
             sessions: BTreeSet::new(),
-            trace: DefaultHasher::new(),
+            trace: None,
         }
     }
 
@@ -485,11 +487,6 @@ impl World {
         let to = (0..self.hosts.len()).find(|to| self.outside(*to, by) == hop.to)?;
         let passes = self.passes(n, by) && self.passes(by, to);
         passes.then_some((to, hop.channel))
-    }
-
-    /// A digest of all outputs of all nodes and their times.
-    pub(super) fn trace(&self) -> u64 {
-        self.trace.finish()
     }
 
     /// The path that carries the data of `a` to `b`, if they are linked.

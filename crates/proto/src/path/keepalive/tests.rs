@@ -10,11 +10,13 @@ fn ms(ms: u64) -> Instant {
 struct End {
     machine: KeepAlive,
     counters: BTreeMap<PathId, (u64, u64)>,
+    /// Acknowledgements of each path's packets, whatever path they came on.
+    acknowledged: BTreeMap<PathId, u32>,
     /// Whether it still runs.
     is_up: bool,
     /// How long its NAT keeps a mapping, and when it was last renewed, in milliseconds.
     mapping: u64,
-    renewed: u64,
+    renewed: BTreeMap<PathId, u64>,
     pings: Vec<u64>,
     unanswered: u32,
     /// When its path manager is quiet again.
@@ -26,8 +28,9 @@ struct End {
 struct World {
     ends: [End; 2],
     now: u64,
-    /// Arrivals: when, at which end, on which path, and whether it must be answered.
-    flying: BTreeMap<(u64, u64), (usize, PathId, bool)>,
+    /// Arrivals: when, at which end, on which path, and of what path's packet it is the
+    /// acknowledgement, if it is one. Those travel on the path in use, which is the first.
+    flying: BTreeMap<(u64, u64), (usize, PathId, Option<PathId>)>,
     sequence: u64,
     dead: Vec<PathId>,
     /// Moments at which nothing passes.
@@ -39,9 +42,10 @@ impl World {
         let end = |side, mapping_s: u64| End {
             machine: KeepAlive::new(side),
             counters: (0..paths).map(|n| (PathId(n), (0, 0))).collect(),
+            acknowledged: BTreeMap::new(),
             is_up: true,
             mapping: mapping_s * 1000,
-            renewed: 0,
+            renewed: (0..paths).map(|n| (PathId(n), 0)).collect(),
             pings: Vec::new(),
             unanswered: 0,
             quiet_at: None,
@@ -77,14 +81,16 @@ impl World {
                         path: *path,
                         tx: *tx,
                         rx: *rx,
-                        rtt: Duration::from_millis(2 * LATENCY),
+                        rtt: Duration::from_nanos(
+                            100_000_000 + u64::from(*end.acknowledged.get(path).unwrap_or(&0)),
+                        ),
                     };
                     let counters = end.counters.iter().map(sample).collect();
                     end.machine.handle_input(ms(self.now), Input::Counters(counters));
                 }
                 Output::Ping(path) => {
                     end.pings.push(self.now);
-                    self.send(n, path, true);
+                    self.send(n, path, None);
                 }
                 Output::Unanswered => {
                     end.unanswered += 1;
@@ -96,24 +102,25 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, path: PathId, must_answer: bool) {
+    fn send(&mut self, from: usize, path: PathId, acknowledged: Option<PathId>) {
         self.ends[from].counters.get_mut(&path).unwrap().0 += 1;
-        self.ends[from].renewed = self.now;
+        self.ends[from].renewed.insert(path, self.now);
         self.sequence += 1;
-        let arrival = (1 - from, path, must_answer);
+        let arrival = (1 - from, path, acknowledged);
         self.flying.insert((self.now + LATENCY, self.sequence), arrival);
     }
 
-    fn arrive(&mut self, n: usize, path: PathId, must_answer: bool) {
+    fn arrive(&mut self, n: usize, path: PathId, acknowledged: Option<PathId>) {
         let end = &mut self.ends[n];
-        let is_open = self.now - end.renewed <= end.mapping;
+        let is_open = self.now - end.renewed[&path] <= end.mapping;
         let is_lost = self.dead.contains(&path) || self.outage.contains(&self.now);
         if !end.is_up || !is_open || is_lost {
             return;
         }
         end.counters.get_mut(&path).unwrap().1 += 1;
-        if must_answer {
-            self.send(n, path, false);
+        match acknowledged {
+            Some(path) => *end.acknowledged.entry(path).or_default() += 1,
+            None => self.send(n, PathId(0), Some(path)),
         }
     }
 
@@ -135,8 +142,8 @@ impl World {
                 continue;
             }
             if arrival == Some(next) {
-                let (_, (end, path, must_answer)) = self.flying.pop_first().unwrap();
-                self.arrive(end, path, must_answer);
+                let (_, (end, path, acknowledged)) = self.flying.pop_first().unwrap();
+                self.arrive(end, path, acknowledged);
                 continue;
             }
             for n in 0..2 {
@@ -170,9 +177,9 @@ fn pauses_climb_where_mappings_live_and_the_ends_take_turns() {
     assert_eq!(world.pauses(), [60, 60]);
     world.ends.iter_mut().for_each(|end| end.pings.clear());
     world.run(3600);
-    // Two paths, a turn a minute, each end every other.
+    // A turn a minute: each end pings both paths in its own, and the unused one in the other's.
     let pings = world.ends.each_ref().map(|end| end.pings.len());
-    assert!(pings.iter().all(|pings| (56..=60).contains(pings)), "{pings:?}");
+    assert!(pings.iter().all(|pings| (84..=90).contains(pings)), "{pings:?}");
     assert_eq!(world.pauses(), [60, 60]);
     assert!(world.ends.iter().all(|end| end.unanswered == 0));
 }
@@ -192,15 +199,17 @@ fn turns_are_kept_whatever_end_is_quiet_first_and_by_how_much() {
 
 #[test]
 fn a_mapping_that_dies_early_keeps_pauses_short() {
-    for mapping in [[40, 120], [120, 40], [40, 40]] {
-        let mut world = World::new(mapping, 1);
+    for (mapping, paths) in [([40, 120], 1), ([120, 40], 1), ([40, 40], 1), ([40, 120], 2)] {
+        let mut world = World::new(mapping, paths);
         world.quiet(100);
         world.run(3600);
         // How long each end could not be reached: after the mapping's life, until it sent again.
         world.ends.iter_mut().for_each(|end| end.pings.clear());
         world.run(24 * 3600);
         assert!(world.ends.iter().all(|end| end.lost.is_none()), "{mapping:?}");
+        // One for each turn with one path, three with two.
         let pings: usize = world.ends.iter().map(|end| end.pings.len()).sum();
+        let pings = pings / if paths == 1 { 1 } else { 3 };
         assert!((24 * 3600 / 32..24 * 3600 / 20).contains(&pings), "{mapping:?} {pings}");
     }
 }
@@ -226,7 +235,7 @@ fn a_link_with_data_is_lost_after_some_seconds_of_silence() {
     world.run(60);
     assert!(world.ends.iter().all(|end| end.lost.is_none()), "nothing sent, nothing missed");
     world.ends[1].is_up = false;
-    world.send(0, PathId(0), true);
+    world.send(0, PathId(0), None);
     let sent = world.now;
     world.run(30);
     let lost = world.ends[0].lost.expect("noticed") - sent;
@@ -240,7 +249,7 @@ fn an_outage_shorter_than_that_ends_nothing() {
     world.run(14);
     world.outage = world.now..world.now + 10_000;
     world.run(20);
-    assert!(world.ends.iter().all(|end| end.counters[&PathId(1)].1 > 0), "the late turn passes");
+    assert!(world.ends.iter().all(|end| end.counters[&PathId(0)].1 > 0), "the late turn passes");
     world.run(60);
     assert!(world.ends.iter().all(|end| end.lost.is_none()));
 }
@@ -268,15 +277,14 @@ fn one_path_of_two_that_does_not_answer_is_reported_and_the_link_lives() {
 }
 
 #[test]
-fn an_unused_path_of_a_busy_link_is_kept_alive_by_the_client() {
+fn an_unused_path_of_a_busy_link_is_kept_alive_by_both_ends() {
     let mut world = World::new([30, 30], 2);
     for _ in 0..600 {
-        world.send(0, PathId(0), true);
+        world.send(0, PathId(0), None);
         world.run(1);
     }
     let pings = world.ends.each_ref().map(|end| end.pings.len());
-    assert!((30..=40).contains(&pings[0]), "{pings:?}");
-    assert_eq!(pings[1], 0);
+    assert!(pings.iter().all(|pings| (30..=40).contains(pings)), "{pings:?}");
 }
 
 #[test]
@@ -287,6 +295,7 @@ fn a_new_path_starts_with_short_pauses() {
     assert_eq!(world.pauses(), [60, 60]);
     for end in 0..2 {
         world.ends[end].counters.insert(PathId(7), (0, 0));
+        world.ends[end].renewed.insert(PathId(7), world.now);
         world.input(end, Input::Opened(PathId(7)));
     }
     assert_eq!(world.pauses(), [15, 15]);

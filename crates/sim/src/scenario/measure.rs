@@ -1,0 +1,159 @@
+//! Figures that several scenarios have.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use baran_proto::time::Instant;
+
+use super::queries::{Outcome, Queries, Sought};
+use crate::net::account::Traffic;
+use crate::report::{Report, Series, Target, mean, quantile};
+use crate::world::World;
+
+/// What was sent until a moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    at: Instant,
+    traffic: Traffic,
+}
+
+impl Cost {
+    pub(super) fn now(world: &World) -> Self {
+        Self { at: world.now(), traffic: world.traffic() }
+    }
+
+    /// Adds what nodes sent since `before`.
+    pub(super) fn report(&self, before: &Self, nodes: usize, report: &mut Report) {
+        let node_hours = (self.at - before.at).as_secs_f64() / 3600.0 * nodes as f64;
+        let rate =
+            |of: fn(&Traffic) -> u64| (of(&self.traffic) - of(&before.traffic)) as f64 / node_hours;
+        let kb = 1e-3;
+        let control = rate(|traffic| traffic.control_bytes) * kb;
+        let most = Some(Target::AtMost(20.0));
+        let name = "control messages sent, per node and hour";
+        report.figure("control_kb_per_node_hour", name, control, "KB", most);
+        let mut add = |key, name: &str, of| {
+            let name = format!("{name}, per node and hour");
+            report.figure(key, &name, rate(of) * kb, "KB", None);
+        };
+        add("handshake_kb_per_node_hour", "handshakes", |traffic| traffic.handshake_bytes);
+        add("dial_kb_per_node_hour", "dials that came to nothing", |traffic| traffic.dial_bytes);
+        add("keep_alive_kb_per_node_hour", "keep-alives", |traffic| traffic.keep_alive_bytes);
+    }
+}
+
+fn is_value(outcome: &&Outcome) -> bool {
+    matches!(outcome.sought, Sought::Value(_))
+}
+
+/// The share of outcomes that found what was sought.
+pub(super) fn share<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> f64 {
+    let found: Vec<_> =
+        outcomes.into_iter().map(|one| f64::from(u8::from(one.found.is_some()))).collect();
+    mean(&found)
+}
+
+/// Adds how look-ups of values went.
+pub(super) fn lookups(queries: &Queries, target: f64, report: &mut Report) {
+    let values = || queries.outcomes.iter().filter(is_value);
+    report.figure("lookups", "look-ups of values", values().count() as f64, "", None);
+    let found = share(values());
+    let least = Some(Target::AtLeast(target));
+    report.figure("lookups_found", "of these found the value", found, "%", least);
+    let mut times: Vec<_> = values().filter_map(|one| one.found).map(as_ms).collect();
+    report.figure(
+        "first_answer_ms_p50",
+        "first answer, median",
+        quantile(&mut times, 0.5),
+        "ms",
+        None,
+    );
+    report.figure(
+        "first_answer_ms_p99",
+        "first answer, p99",
+        quantile(&mut times, 0.99),
+        "ms",
+        None,
+    );
+    let costs = || values().filter_map(|one| one.cost);
+    let rounds: Vec<_> = costs().map(|cost| f64::from(cost.rounds)).collect();
+    let most = Some(Target::AtMost(3.5));
+    report.figure("rounds", "rounds of a look-up, mean", mean(&rounds), "", most);
+    let requests: Vec<_> = costs().map(|cost| cost.requests as f64).collect();
+    report.figure("requests", "requests of a look-up, mean", mean(&requests), "", None);
+}
+
+/// Adds how connections by id went.
+pub(super) fn connects(queries: &Queries, target: f64, report: &mut Report) {
+    let all = || queries.outcomes.iter().filter(|one| !is_value(one));
+    report.figure("connects", "connections by id", all().count() as f64, "", None);
+    let least = Some(Target::AtLeast(target));
+    report.figure("connects_up", "of these came up", share(all()), "%", least);
+    let mut times: Vec<_> = all().filter_map(|one| one.found).map(as_ms).collect();
+    report.figure(
+        "connect_ms_p50",
+        "connection by id, median",
+        quantile(&mut times, 0.5),
+        "ms",
+        None,
+    );
+    report.figure(
+        "connect_ms_p99",
+        "connection by id, p99",
+        quantile(&mut times, 0.99),
+        "ms",
+        None,
+    );
+}
+
+/// Adds how publishing went.
+pub(super) fn publishing(queries: &Queries, report: &mut Report) {
+    let kept: Vec<_> =
+        queries.published.iter().filter_map(|one| one.kept).map(|(kept, _)| kept as f64).collect();
+    let answered = kept.len() as f64 / queries.published.len() as f64;
+    report.figure("published", "values published", queries.published.len() as f64, "", None);
+    report.figure("publish_answered", "of these stored somewhere", answered, "%", None);
+    report.figure("copies", "copies of a value at first, mean", mean(&kept), "", None);
+}
+
+/// The course of the share of look-ups of values that succeed, in `step`s.
+pub(super) fn course(queries: &Queries, step: Duration, report: &mut Report) {
+    let mut steps: BTreeMap<u64, Vec<&Outcome>> = BTreeMap::new();
+    for outcome in queries.outcomes.iter().filter(is_value) {
+        let at = (outcome.began - Instant::ZERO).as_secs() / step.as_secs().max(1);
+        steps.entry(at).or_default().push(outcome);
+    }
+    let minutes = |at: u64| at as f64 * step.as_secs_f64() / 60.0;
+    let points =
+        steps.into_iter().map(|(at, all)| (minutes(at), share(all.iter().copied()))).collect();
+    report.series.push(Series { name: "look-ups of values".into(), points });
+}
+
+/// Adds what the nodes hold.
+pub(super) fn holdings(world: &World, report: &mut Report) {
+    let on = || world.hosts.iter().filter(|host| !host.is_adversary).filter_map(|h| h.node());
+    let of = |figure: fn(&baran_proto::node::Node) -> f64| -> f64 {
+        mean(&on().map(figure).collect::<Vec<_>>())
+    };
+    let joined = of(|node| f64::from(u8::from(node.is_joined())));
+    report.figure("joined", "nodes that are joined", joined, "%", None);
+    report.figure(
+        "table",
+        "entries of a table, mean",
+        of(|n| n.index_stats().table as f64),
+        "",
+        None,
+    );
+    report.figure("warm", "warm connections, mean", of(|n| n.index_stats().warm as f64), "", None);
+    let records = of(|n| n.index_stats().records as f64);
+    report.figure("records", "records that a node keeps, mean", records, "", None);
+    let links = world.conns_len() as f64 * 2.0 / world.online().max(1) as f64;
+    report.figure("links", "links of a node, mean", links, "", None);
+    let mut nodes: Vec<_> = on().filter_map(|node| node.index_stats().nodes).collect();
+    let estimate = quantile(&mut nodes, 0.5);
+    report.figure("nodes_estimate", "nodes by their own estimate, median", estimate, "", None);
+}
+
+pub(super) fn as_ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,46 @@
+//! Small runs of every scenario: they come to an end, and the same way twice.
+
+use baran_sim::Args;
+use baran_sim::args::Scenario;
+
+fn small(scenario: Scenario, seed: u64) -> Args {
+    Args { seed, nodes: 12, minutes: 4, lookups: 12, values: 4, sybils: 3, ..Args::new(scenario) }
+}
+
+fn json(args: &Args) -> serde_json::Value {
+    let mut out = Vec::new();
+    baran_sim::run(args, true, &mut out).expect("writing to memory");
+    serde_json::from_slice(&out).expect("JSON")
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    let args = small(Scenario::Churn, 7);
+    let first = json(&args);
+    assert_eq!(first, json(&args));
+    let other = json(&small(Scenario::Churn, 8));
+    assert_ne!(first["trace"], other["trace"]);
+}
+
+#[test]
+fn every_scenario_reports() {
+    for scenario in [Scenario::Lookup, Scenario::Restart, Scenario::Eclipse, Scenario::Adversaries]
+    {
+        let report = json(&small(scenario, 1));
+        assert_eq!(report["scenario"], scenario.name());
+        assert!(report["figures"]["joined"]["value"].as_f64() > Some(0.9), "{report}");
+    }
+}
+
+#[test]
+fn a_table_and_a_plot_are_written() {
+    let path = std::env::temp_dir().join(format!("baran-sim-{}.svg", std::process::id()));
+    let args = Args { plot: Some(path.clone()), ..small(Scenario::Lookup, 1) };
+    let mut out = Vec::new();
+    baran_sim::run(&args, false, &mut out).expect("a plot");
+    let table = String::from_utf8(out).expect("text");
+    assert!(table.contains("of these found the value") && table.contains("trace "), "{table}");
+    let svg = std::fs::read_to_string(&path).expect("the plot");
+    std::fs::remove_file(&path).expect("the plot");
+    assert!(svg.contains("</svg>"));
+}
