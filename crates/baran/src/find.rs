@@ -156,10 +156,7 @@ impl Lookup {
         self
     }
 
-    fn poll_answers(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<mpsc::Receiver<index::Event>>> {
+    fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<Option<mpsc::Receiver<index::Event>>> {
         let Self { node, question, sending, .. } = self;
         let sending = sending.get_or_insert_with(|| {
             let (node, question) = (node.clone(), question.take());

@@ -15,9 +15,9 @@ mod config;
 mod connection;
 pub mod data;
 mod driver;
+mod find;
 #[cfg(feature = "lan")]
 mod lan;
-mod find;
 mod node;
 pub mod pair;
 mod persist;

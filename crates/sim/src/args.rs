@@ -23,6 +23,9 @@ pub struct Args {
     /// Writes the run's course to this file, as SVG
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
+    /// Writes nothing but the digest of all events: two runs of one seed have the same
+    #[arg(long)]
+    pub trace_hash: bool,
     /// Look-ups made in the whole run
     #[arg(long, value_name = "N", default_value_t = 2_000)]
     pub lookups: u32,
@@ -91,6 +94,7 @@ impl Args {
             seed: 1,
             minutes: 10,
             plot: None,
+            trace_hash: false,
             lookups: 2_000,
             values: 200,
             churn: None,

@@ -37,7 +37,9 @@ pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<bool> {
     if let Some(path) = &args.plot {
         report.plot(path).with_context(|| format!("plot to {}", path.display()))?;
     }
-    if json {
+    if args.trace_hash {
+        writeln!(out, "{}", report.trace).context("write the digest")?;
+    } else if json {
         writeln!(out, "{}", report.to_json()).context("write the report")?;
     } else {
         write!(out, "{report}").context("write the report")?;

@@ -43,12 +43,6 @@ impl Progress {
         drop(stderr.flush());
     }
 
-    /// Real time since the start.
-    #[must_use]
-    pub fn elapsed(&self) -> Duration {
-        self.began.elapsed()
-    }
-
     /// Clears the line.
     pub fn end(&mut self) {
         if self.is_shown && self.shown.take().is_some() {

@@ -18,6 +18,10 @@ fn one_seed_is_one_run() {
     let args = small(Scenario::Churn, 7);
     let first = json(&args);
     assert_eq!(first, json(&args));
+    let mut hash = Vec::new();
+    let args = Args { trace_hash: true, ..args };
+    baran_sim::run(&args, false, &mut hash).expect("writing to memory");
+    assert_eq!(first["trace"].as_str(), String::from_utf8_lossy(&hash).strip_suffix('\n'));
     let other = json(&small(Scenario::Churn, 8));
     assert_ne!(first["trace"], other["trace"]);
 }

@@ -102,7 +102,9 @@ impl Driver {
 
     pub(super) fn answer(&mut self, event: index::Event) {
         let (query, is_last) = match &event {
-            index::Event::Record { query, .. } | index::Event::Kept { query, .. } => (*query, false),
+            index::Event::Record { query, .. } | index::Event::Kept { query, .. } => {
+                (*query, false)
+            }
             index::Event::Done { query, .. } | index::Event::Failed { query, .. } => (*query, true),
             // An announcement and a value are stored as soon as somebody is there.
             index::Event::NotJoined(query) => (*query, false),
@@ -142,39 +144,39 @@ impl Driver {
     }
 
     /// Notes the linked peers in the cache, with where they are.
-    pub(super) fn remember_peers(&mut self) {
+    pub(super) fn note_peers(&mut self) {
         let now = self.now();
-        self.input(Input::Clock(unix_now()));
         let peers: Vec<_> = self.links.values().map(baran_net::link::Link::peer).collect();
         self.queries.seen.retain(|peer, _| peers.contains(peer));
         for peer in peers {
             let Some(contact) = self.node.contact(peer).filter(|_| self.node.serves(peer)) else {
                 continue;
             };
-            let is_news = self.queries.seen.get(&peer).is_none_or(|(at, known)| {
-                now - *at >= SEEN_AGAIN || *known != contact
-            });
+            let is_news = self
+                .queries
+                .seen
+                .get(&peer)
+                .is_none_or(|(at, known)| now - *at >= SEEN_AGAIN || *known != contact);
             if is_news && !contact.addrs.is_empty() {
                 self.queries.seen.insert(peer, (now, contact.clone()));
                 self.disk.peer_seen(contact);
             }
         }
-        drop(self.disk.save_cache());
     }
 
     /// Closes a link that is of no use, unless a conversation is on it.
     pub(super) fn close_if_idle(&mut self, id: LinkId) {
-        if self.links.get(&id).is_some_and(|link| link.sessions() == 0)
-            && let Some(link) = self.links.remove(&id)
-        {
-            link.close(link_code::SHUTDOWN, "not needed any more");
-            self.retired.remove(&id);
+        if self.links.get(&id).is_some_and(|link| link.sessions() == 0) {
+            self.close(id, "not needed any more");
             let now = self.now();
-            baran_proto::machine::Machine::handle_input(
-                &mut self.node,
-                now,
-                Input::LinkDown(id),
-            );
+            baran_proto::machine::Machine::handle_input(&mut self.node, now, Input::LinkDown(id));
+        }
+    }
+
+    pub(super) fn close(&mut self, id: LinkId, reason: &'static str) {
+        if let Some(link) = self.links.remove(&id) {
+            link.close(link_code::SHUTDOWN, reason);
+            self.retired.remove(&id);
         }
     }
 

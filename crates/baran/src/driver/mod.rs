@@ -27,7 +27,7 @@ use tracing::debug;
 
 use self::index::{Lan, Queries, found};
 use crate::find::Question;
-use crate::persist::Disk;
+use crate::persist::{Disk, unix_now};
 use crate::registry::Registry;
 use crate::{Event, JoinedBy, NodeId, PeerAddr, RelayLimits, Status};
 
@@ -36,6 +36,10 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Ticks between looks at the interfaces.
 const TICKS_PER_LOOK: u32 = 10;
+
+/// Ticks between looks at who is linked, for the peer cache: who is killed soon after it joined
+/// must find back too.
+const TICKS_PER_NOTE: u32 = 4;
 
 /// Ticks without a session after which a retired link is closed.
 const RETIRED_TICKS: u32 = 4;
@@ -117,10 +121,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        node: Node,
-        parts: Parts,
-    ) -> Self {
+    pub(crate) fn new(node: Node, parts: Parts) -> Self {
         let Parts { endpoint, disk, limits, network, events, registry } = parts;
         let (own, own_inputs) = mpsc::channel(64);
         let mut driver = Self {
@@ -193,6 +194,7 @@ impl Driver {
             }
         };
         self.endpoint.close().await;
+        self.note_peers();
         if let Some(saving) = self.disk.save_cache() {
             drop(saving.await);
         }
@@ -294,7 +296,11 @@ impl Driver {
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_LOOK) {
             self.look_at_interfaces();
-            self.remember_peers();
+            self.input(Input::Clock(unix_now()));
+        }
+        if self.ticks.is_multiple_of(TICKS_PER_NOTE) {
+            self.note_peers();
+            drop(self.disk.save_cache());
         }
         self.withdraw_queries();
         self.tell_registry();

@@ -200,13 +200,12 @@ impl Visit {
         let listed = slots.iter_mut().filter_map(|(_, seen)| seen.remove(own.author())).max();
         // Nobody knows whether a node without peers can be reached: it takes nobody's place.
         let may_replace = self.situation.has_peers;
-        let fit = slots.iter().find(|(_, seen)| {
+        let rng = &mut self.rng;
+        let mut fit = slots.iter().filter(|(_, seen)| {
             seen.wants(unix, &own, listed) && (may_replace || seen.has_room(&own))
         });
-        let Some((number, seen)) = fit else { return };
-        let Some((sequence, value)) = seen.with(&own, unix, &mut self.rng) else {
-            return debug!(slot = number, "somebody keeps this slot from being written");
-        };
+        let item = fit.find_map(|(number, seen)| Some((number, seen.with(&own, unix, rng)?)));
+        let Some((number, (sequence, value))) = item else { return };
         let key = slot::key(&self.identity.network, *number);
         let item = MutableItem::new(key, &value, sequence, None);
         match timeout(SLOT_MAX, dht.put_mutable(item, None)).await {

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use baran_proto::egress::{Net, canonical, class_of, is_unicast};
 use baran_proto::id::{NodeId, SecretKey};
@@ -20,8 +21,6 @@ use bytes::Bytes;
 use mainline::SigningKey;
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
-
-use std::time::Duration;
 
 /// Slots of a network: a joining node can read all of them, and a jammed one is no loss.
 pub(super) const SLOTS: u8 = 16;
@@ -52,7 +51,7 @@ pub(super) fn key(network: &str, slot: u8) -> SigningKey {
 ///
 /// # Errors
 ///
-/// None for these contents.
+/// Those of [`Record::sign`]; with these contents there are none.
 pub(super) fn own(
     secret: &SecretKey,
     network: &str,

@@ -133,8 +133,7 @@ impl SocketControl {
         let bound = &shared.bound[socket];
         let destination = bound.destination(to);
         let contents = &[KNOCK];
-        let transmit =
-            Transmit { destination, ecn: None, contents, segment_size: None, src_ip };
+        let transmit = Transmit { destination, ecn: None, contents, segment_size: None, src_ip };
         if bound.try_send(&bound.lent, &transmit).is_err() {
             shared.counters.send_dropped.add(1);
         }

@@ -46,24 +46,14 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// The requests, as if they had been sent.
-    pub(super) fn for_requests(
-        self,
-        peer: NodeId,
-        now: Instant,
-    ) -> impl Iterator<Item = Request> {
+    pub(super) fn for_requests(self, peer: NodeId, now: Instant) -> impl Iterator<Item = Request> {
         let request = move |(job, what)| Request { peer, job: Some(job), what, sent: now };
         self.requests.into_iter().map(request)
     }
 }
 
 impl Index {
-    pub(super) fn ask(
-        &mut self,
-        now: Instant,
-        job: JobId,
-        ask: Ask,
-        records: Option<RecordKind>,
-    ) {
+    pub(super) fn ask(&mut self, now: Instant, job: JobId, ask: Ask, records: Option<RecordKind>) {
         let what = What::Find { target: ask.target, records, page: None };
         if self.linked.contains_key(&ask.peer.id) {
             self.request(now, ask.peer.id, Some(job), what);
@@ -81,13 +71,7 @@ impl Index {
     }
 
     /// Sends a request on a link that stands.
-    pub(super) fn request(
-        &mut self,
-        now: Instant,
-        peer: NodeId,
-        job: Option<JobId>,
-        what: What,
-    ) {
+    pub(super) fn request(&mut self, now: Instant, peer: NodeId, job: Option<JobId>, what: What) {
         let number = self.next_request;
         let Some(record) = job.and_then(|job| self.subject(job)) else { return };
         let message = match what {

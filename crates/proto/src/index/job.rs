@@ -46,7 +46,11 @@ pub(super) enum Goal {
         pages: usize,
     },
     /// The owner wants this peer.
-    Peer(NodeId),
+    Peer {
+        id: NodeId,
+        /// What an earlier search found was wrong: everybody near it is asked.
+        is_again: bool,
+    },
     /// A record of ours is to be stored.
     Store(Storing),
     /// The table is to be filled.
@@ -81,7 +85,7 @@ impl Goal {
     fn records(&self) -> Option<RecordKind> {
         match self {
             Self::Find { kind, .. } => Some(*kind),
-            Self::Peer(_) => Some(RecordKind::Node),
+            Self::Peer { .. } => Some(RecordKind::Node),
             Self::Store(_) | Self::Table => None,
         }
     }
@@ -89,7 +93,7 @@ impl Goal {
     fn purpose(&self) -> Purpose {
         match self {
             Self::Find { kind, .. } => Purpose::Records(*kind),
-            Self::Peer(id) => Purpose::Peer(*id),
+            Self::Peer { id, .. } => Purpose::Peer(*id),
             Self::Store(_) | Self::Table => Purpose::Nodes,
         }
     }
@@ -113,7 +117,7 @@ impl Index {
         };
         // A peer's contact is proved when it is dialled, so fewer need to be asked for it.
         let (in_flight, paths) = match &goal {
-            Goal::Peer(_) => (self.config.in_flight_peer, self.config.paths.min(2)),
+            Goal::Peer { .. } => (self.config.in_flight_peer, self.config.paths.min(2)),
             _ => (self.config.in_flight, self.config.paths),
         };
         let config = LookupConfig {
@@ -122,6 +126,10 @@ impl Index {
             k: replicas,
             region: self.size.region(replicas),
             enough,
+            named: match &goal {
+                Goal::Peer { is_again: true, .. } => u8::MAX,
+                _ => LookupConfig::default().named,
+            },
             ..LookupConfig::default()
         };
         let mut start = self.start_candidates(&target);
@@ -140,7 +148,7 @@ impl Index {
         let job = self.jobs.get(&id)?;
         let record = match &job.goal {
             Goal::Store(storing) => Some(storing.record.bytes().clone()),
-            Goal::Find { .. } | Goal::Peer(_) | Goal::Table => None,
+            Goal::Find { .. } | Goal::Peer { .. } | Goal::Table => None,
         };
         Some(record)
     }
@@ -266,14 +274,14 @@ impl Index {
                     let query = *query;
                     self.event(Event::Record { query, record });
                 }
-                Goal::Peer(wanted) if record.author() == *wanted => {
+                Goal::Peer { id: wanted, .. } if record.author() == *wanted => {
                     if let Content::Node { addrs, homes, .. } = record.content() {
                         let (addrs, homes) = (addrs.clone(), homes.clone());
                         let peer = PeerAddr { id: *wanted, addrs, homes };
                         self.outputs.push_back(Output::Located { peer, vias: Vec::new() });
                     }
                 }
-                Goal::Peer(_) | Goal::Store(_) | Goal::Table => {}
+                Goal::Peer { .. } | Goal::Store(_) | Goal::Table => {}
             }
         }
         has_records
@@ -282,17 +290,15 @@ impl Index {
     /// Reports where a wanted peer may be, as soon as anybody knows.
     fn locate(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
-        let Goal::Peer(wanted) = job.goal else { return };
+        let Goal::Peer { id: wanted, .. } = job.goal else { return };
         if let Some((peer, vias)) = job.lookup.contact(wanted) {
             self.outputs.push_back(Output::Located { peer, vias });
         }
     }
 
     /// The owner wants a peer of which we know no address, or none that works.
-    pub(crate) fn search(&mut self, now: Instant, id: NodeId) {
-        let is_searched =
-            self.jobs.values().any(|job| matches!(job.goal, Goal::Peer(wanted) if wanted == id));
-        if is_searched {
+    pub(crate) fn search(&mut self, now: Instant, id: NodeId, is_again: bool) {
+        if self.is_searching(id) {
             return;
         }
         if let Some(entry) = self.table.get(id) {
@@ -300,7 +306,7 @@ impl Index {
             self.outputs.push_back(Output::Located { peer, vias: Vec::new() });
         }
         let is_begun =
-            self.is_joined() && self.begin(now, Key::of_node(id), Goal::Peer(id));
+            self.is_joined() && self.begin(now, Key::of_node(id), Goal::Peer { id, is_again });
         if !is_begun {
             self.outputs.push_back(Output::Searched(id));
         }
@@ -308,7 +314,7 @@ impl Index {
 
     /// A wanted peer is linked, or wanted no longer.
     pub(crate) fn end_search(&mut self, id: NodeId) {
-        let of = |job: &Job| matches!(job.goal, Goal::Peer(wanted) if wanted == id);
+        let of = |job: &Job| matches!(job.goal, Goal::Peer { id: wanted, .. } if wanted == id);
         let job = self.jobs.iter().find(|(_, job)| of(job)).map(|(job, _)| *job);
         if let Some(job) = job {
             self.end_job(job);
@@ -317,7 +323,9 @@ impl Index {
 
     /// Whether a wanted peer is being looked up.
     pub(crate) fn is_searching(&self, id: NodeId) -> bool {
-        self.jobs.values().any(|job| matches!(job.goal, Goal::Peer(wanted) if wanted == id))
+        self.jobs
+            .values()
+            .any(|job| matches!(job.goal, Goal::Peer { id: wanted, .. } if wanted == id))
     }
 
     pub(super) fn end_job(&mut self, id: JobId) -> Option<Job> {
@@ -342,7 +350,7 @@ impl Index {
                 let cost = job.lookup.cost();
                 self.event(Event::Done { query, cost });
             }
-            Goal::Peer(wanted) => self.outputs.push_back(Output::Searched(wanted)),
+            Goal::Peer { id: wanted, .. } => self.outputs.push_back(Output::Searched(wanted)),
             Goal::Store(_) | Goal::Table => {}
         }
         self.timers.set_no_later(Timer::Warm, now + super::warm::SETTLE);

@@ -19,7 +19,6 @@
 //! its messages. Invariants: only peers whose key was proved enter the table; a record has effect
 //! only when it is on disk; every table is bounded.
 
-
 mod api;
 mod ask;
 mod job;
@@ -43,8 +42,8 @@ pub use self::api::*;
 use self::ask::{Request, Waiting};
 use self::job::{Job, JobId};
 use self::lookup::Candidate;
-pub(crate) use self::own::Place;
 use self::own::Own;
+pub(crate) use self::own::Place;
 use self::serve::Persisting;
 use self::shard::Shard;
 use self::size::SizeEstimate;
@@ -436,9 +435,8 @@ impl Index {
     /// neighbours: of nodes that joined at the same time they may know each other and nobody else.
     fn leave_own_side(&self, target: &Key, start: &mut Vec<Candidate>) {
         let bits = self.key.common_bits(target);
-        let is_other = |candidate: &Candidate| {
-            Key::of_node(candidate.peer.id).common_bits(&self.key) <= bits
-        };
+        let is_other =
+            |candidate: &Candidate| Key::of_node(candidate.peer.id).common_bits(&self.key) <= bits;
         if start.iter().any(is_other) {
             start.retain(is_other);
         }

@@ -78,17 +78,12 @@ impl Index {
             .map_err(|error| error.to_string())
     }
 
-    pub(super) fn publish(
-        &mut self,
-        now: Instant,
-        query: QueryId,
-        name: String,
-        value: Bytes,
-    ) {
+    pub(super) fn publish(&mut self, now: Instant, query: QueryId, name: String, value: Bytes) {
         let Some(unix) = self.unix(now) else {
             return self.fail(query, "the calendar is not known");
         };
-        let is_same = |own: &Own| matches!(&own.what, What::Value { name: known, .. } if *known == name);
+        let is_same =
+            |own: &Own| matches!(&own.what, What::Value { name: known, .. } if *known == name);
         let known = self.own.iter().find(|(_, own)| is_same(own)).map(|(number, _)| *number);
         if known.is_none() && self.own.len() >= self.config.own_max {
             return self.fail(query, "too many values and announcements");
@@ -121,7 +116,8 @@ impl Index {
         if !is_kept {
             return self.fail(query, "it cannot be written to disk");
         }
-        let is_same = |own: &Own| matches!(&own.what, What::Value { name: known, .. } if *known == name);
+        let is_same =
+            |own: &Own| matches!(&own.what, What::Value { name: known, .. } if *known == name);
         let old: Vec<_> =
             self.own.iter().filter(|(_, own)| is_same(own)).map(|(number, _)| *number).collect();
         for number in old {
@@ -298,8 +294,7 @@ impl Index {
     /// hand it on to the rest of the region when they reconcile.
     fn store_nearby(&mut self, now: Instant, number: u64, record: Record) {
         let near = self.near();
-        let targets: BTreeSet<_> =
-            near.into_iter().filter(|id| self.is_served_by(*id)).collect();
+        let targets: BTreeSet<_> = near.into_iter().filter(|id| self.is_served_by(*id)).collect();
         let storing = Storing {
             own: number,
             wanted: targets.len(),

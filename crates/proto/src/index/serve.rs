@@ -53,9 +53,7 @@ impl Index {
         self.requests_served += 1;
         let (contacts, linked) = self.contacts_near(from, &find.target);
         let (records, more) = match find.records {
-            Some(kind) if self.config.serves => {
-                self.shard.find(now, &find.target, kind, find.page)
-            }
+            Some(kind) if self.config.serves => self.shard.find(now, &find.target, kind, find.page),
             _ => (Vec::new(), None),
         };
         let answer = Found { request: find.request, contacts, linked, records, more };

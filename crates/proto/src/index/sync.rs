@@ -58,16 +58,20 @@ impl Index {
     }
 
     fn offer(&mut self, now: Instant, peer: NodeId) {
-        let digests: Vec<_> =
-            self.records_for(peer).map(|(digest, _)| digest).collect();
+        let digests: Vec<_> = self.records_for(peer).map(|(digest, _)| digest).collect();
         // More than one message holds: another part each time.
         let start = if digests.len() > OFFER_MAX {
             usize::try_from(rand_core::Rng::next_u32(&mut self.rng)).unwrap_or(0) % digests.len()
         } else {
             0
         };
-        let digests: Vec<_> =
-            digests.iter().cycle().skip(start).take(digests.len().min(OFFER_MAX)).copied().collect();
+        let digests: Vec<_> = digests
+            .iter()
+            .cycle()
+            .skip(start)
+            .take(digests.len().min(OFFER_MAX))
+            .copied()
+            .collect();
         if digests.is_empty() {
             return;
         }
@@ -75,10 +79,7 @@ impl Index {
         self.requests.retain(|_, other| other.what != What::Offer || other.peer != peer);
         let request = self.next_request;
         self.next_request = self.next_request.wrapping_add(1);
-        self.requests.insert(
-            request,
-            Request { peer, job: None, what: What::Offer, sent: now },
-        );
+        self.requests.insert(request, Request { peer, job: None, what: What::Offer, sent: now });
         self.requests_sent += 1;
         let offer = Offer { request, digests };
         self.outputs.push_back(Output::Send(peer, IndexMessage::Offer(offer)));
@@ -115,10 +116,8 @@ impl Index {
         for record in records {
             let request = self.next_request;
             self.next_request = self.next_request.wrapping_add(1);
-            self.outputs.push_back(Output::Send(
-                from,
-                IndexMessage::Store(Store { request, record }),
-            ));
+            self.outputs
+                .push_back(Output::Send(from, IndexMessage::Store(Store { request, record })));
         }
     }
 }

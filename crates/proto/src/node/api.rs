@@ -3,8 +3,8 @@
 use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
-pub use crate::candidate::HostAddr;
 use crate::bootstrap::{BootstrapConfig, How};
+pub use crate::candidate::HostAddr;
 use crate::egress::Net;
 use crate::forward::{ChannelPair, Endpoint, OpenError};
 use crate::frame::Channel;
@@ -255,6 +255,8 @@ pub enum Output {
     },
     /// This link is not preferred (any more): close it when it is idle.
     Retire(LinkId),
+    /// Close this link, whatever is on it; nothing is reported.
+    Close(LinkId),
     /// Close this link and report [`Input::LinkDown`] at once, unless it has sessions.
     CloseIfIdle(LinkId),
     /// Send something tiny to this address, so that our NAT lets its answers in.

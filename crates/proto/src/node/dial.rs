@@ -203,7 +203,7 @@ impl Node {
             self.request_channel(link, id);
         }
         if is_lost {
-            self.index.search(now, id);
+            self.index.search(now, id, tries > 0);
         }
         self.report_if_unreachable(id);
     }
@@ -236,7 +236,7 @@ impl Node {
             .map(|(id, _)| *id)
             .collect();
         for id in wanted {
-            self.index.search(now, id);
+            self.index.search(now, id, false);
         }
     }
 
@@ -294,10 +294,7 @@ impl Node {
 
     /// Reaches a home of `target`, to ask it for `target`.
     pub(super) fn want_as_home(&mut self, now: Instant, home: &Home, target: NodeId, word: Word) {
-        if home.id == self.id
-            || self.link_to(home.id).is_some()
-            || !self.has_room_for(home.id)
-        {
+        if home.id == self.id || self.link_to(home.id).is_some() || !self.has_room_for(home.id) {
             return;
         }
         let peer = self.peers.entry(home.id).or_default();

@@ -357,8 +357,8 @@ impl Node {
         let peer = link.peer;
         let is_borrowed = link.home_addr.is_some() || core::mem::take(&mut link.is_asked);
         // Two that hold reservations at each other only because the other does would never end.
-        let is_wanted = self.index.is_warm(peer)
-            || self.peers.get(&peer).is_some_and(|state| state.keep);
+        let is_wanted =
+            self.index.is_warm(peer) || self.peers.get(&peer).is_some_and(|state| state.keep);
         if is_wanted {
             return;
         }

@@ -103,7 +103,9 @@ impl Held {
 impl Node {
     pub(super) fn handle_hello(&mut self, now: Instant, id: LinkId, hello: &Hello) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.relays = hello.relays;
+        (link.relays, link.run) = (hello.relays, hello.run);
+        self.drop_earlier_runs(now, id);
+        let Some(link) = self.links.get(&id) else { return };
         let relay = link.peer;
         if self.index.peer_hello(now, relay, hello.indexes, hello.unix_s) {
             self.search_wanted(now);
@@ -137,9 +139,7 @@ impl Node {
         }
         // Those asked count too: all of them may say yes.
         let taken = || self.links.values().filter(|l| l.is_asked || l.home_addr.is_some());
-        if taken().any(|home| home.peer == peer)
-            || taken().count() >= self.config.homes
-        {
+        if taken().any(|home| home.peer == peer) || taken().count() >= self.config.homes {
             return;
         }
         if let Some(link) = self.links.get_mut(&id) {

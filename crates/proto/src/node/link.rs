@@ -22,6 +22,8 @@ pub(super) struct Link {
     pub(super) paths: PathManager,
     /// Addresses of direct paths that the gate trusts on our word.
     trusted: Vec<(PathId, SocketAddr)>,
+    /// The run of the peer's node, as it says.
+    pub(super) run: u64,
     /// Whether the peer said that it relays.
     pub(super) relays: bool,
     /// Whether the peer is behind our own NAT or on our own network.
@@ -73,6 +75,7 @@ impl Node {
                 side,
                 paths: PathManager::new(paths, side),
                 trusted: Vec::new(),
+                run: 0,
                 relays: false,
                 is_neighbour: self.is_neighbour_addr(remote),
                 is_means,
@@ -93,7 +96,15 @@ impl Node {
         self.finish_dials(peer, dial);
         let indexes = self.config.index.serves;
         let unix_s = self.index.unix_s(now);
-        self.send(id, NodeMessage::Hello(Hello { relays: self.config.relays, indexes, unix_s }));
+        self.send(
+            id,
+            NodeMessage::Hello(Hello {
+                relays: self.config.relays,
+                indexes,
+                unix_s,
+                run: self.run,
+            }),
+        );
         self.send_homes(id);
         if is_first {
             self.peer_came(now, id, remote);
@@ -124,6 +135,19 @@ impl Node {
         let relayed = link.paths.paths().filter(|path| !path.remote.is_direct());
         let close = |path| Output::Path { link: id, action: path::Output::Close(path) };
         self.outputs.extend(relayed.map(|path| close(path.path)));
+    }
+
+    /// The peer of a link was restarted: what links it had before are dead, though nobody said so.
+    pub(super) fn drop_earlier_runs(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let (peer, run) = (link.peer, link.run);
+        for other in self.links_to(peer) {
+            let is_earlier = self.links[&other].run != run && self.links[&other].run != 0;
+            if run != 0 && other < id && is_earlier {
+                self.outputs.push_back(Output::Close(other));
+                self.handle_link_down(now, other);
+            }
+        }
     }
 
     /// All links to a peer.

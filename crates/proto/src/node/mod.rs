@@ -99,6 +99,8 @@ pub struct Node {
     index: Index,
     bootstrap: Bootstrap,
     openness: Openness,
+    /// Drawn for this run, told in Hello.
+    run: u64,
     timers: Timers<Timer>,
     outputs: VecDeque<Output>,
 }
@@ -123,6 +125,7 @@ impl Node {
             index,
             bootstrap,
             openness: Openness::default(),
+            run: rng.next_u64().max(1),
             config: NodeConfig {
                 // What the wire can say; never nothing, which would be renewed without pause.
                 relay_ttl: config.relay_ttl.clamp(Duration::from_secs(1), home::TTL_MAX),

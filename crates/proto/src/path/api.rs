@@ -128,8 +128,8 @@ pub struct Config {
     pub silence_ms: u64,
     /// Milliseconds between samples while something is sent.
     pub sample_ms: u64,
-    /// Milliseconds until the first sample while nothing is; the next pause is twice that, and
-    /// after that the link is quiet.
+    /// Milliseconds between samples while nothing is, of which there are two before the link is
+    /// quiet.
     pub sample_idle_ms: u64,
     /// Relayed paths that the client wants in all.
     pub relayed_paths: usize,

@@ -14,7 +14,8 @@
 //! to the first pause, where they meet.
 //!
 //! **Every path, both ways.** A ping on a path that is not in use is acknowledged on the one that is
-//! (draft-ietf-quic-multipath §5.4; `noq` 1.4.0 always does), which keeps no mapping of the peer's.
+//! (draft-ietf-quic-multipath allows it, `noq` 1.4.0 always does), which renews no mapping of the
+//! peer's on that path.
 //! So whoever looks at the other's turn pings what it has not sent on since, whether the turn came
 //! or not. That a path's round-trip time was measured anew tells that it was acknowledged.
 //!

@@ -48,7 +48,7 @@ const ROUND_SETTLE: Duration = Duration::from_micros(200);
 /// How long a link is sampled closely after something passed.
 const CLOSELY: Duration = Duration::from_secs(2);
 
-/// Samples in a row, rarer and rarer, that find nothing before a link is quiet.
+/// Samples in a row at the idle pace that find nothing before a link is quiet.
 const CALM_SAMPLES: u32 = 2;
 
 /// Time for an answer to the first thing written after a quiet time, beside the round trip: what a
@@ -459,7 +459,7 @@ impl PathManager {
             let pause = if now < self.active_until && self.paths.len() > 1 {
                 self.config.sample_ms
             } else {
-                self.config.sample_idle_ms << self.calm
+                self.config.sample_idle_ms
             };
             self.timers.set(Timer::Sample, now + Duration::from_millis(pause));
         }

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use minicbor::encode::{Error as EncodeError, Write};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-
 use super::addr::{bounded_len, decode_addr, decode_addrs, encode_addr, encode_addrs};
 use super::{DecodeError, IndexMessage};
 use crate::frame::Channel;
@@ -61,6 +60,11 @@ pub struct Hello {
     #[n(2)]
     #[cbor(default)]
     pub unix_s: u64,
+    /// Drawn at random when the sender's node starts: tells a node that was restarted from one
+    /// that merely opened another connection. 0: unknown.
+    #[n(3)]
+    #[cbor(default)]
+    pub run: u64,
 }
 
 /// Asks for a reservation, or for more time on the one held.

@@ -17,8 +17,6 @@ use super::conn::ConnId;
 pub struct Bridge {
     /// Who forwards.
     pub relay: u32,
-    /// Which run of that host.
-    pub run: u32,
     /// Opener and target.
     pub hosts: [u32; 2],
     /// Their identities.

@@ -38,6 +38,10 @@ impl World {
             }
             Output::Forward(action) => self.forward_action(host, node, &action),
             Output::Gate(_) => {}
+            // The node knows, so nothing is reported.
+            Output::Close(link) => {
+                self.close_now(link);
+            }
             Output::CloseIfIdle(link) => {
                 // Conversations of the owner's are no part of this world.
                 if self.close_now(link) {

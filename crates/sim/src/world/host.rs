@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use baran_proto::bootstrap::BootstrapConfig;
 use baran_proto::id::{NodeId, SecretKey};
 use baran_proto::key::Key;
 use baran_proto::node::{DialId, HostAddr, Input, Node, NodeConfig};
@@ -277,9 +278,15 @@ impl World {
     }
 }
 
+/// Cached peers that a node's bootstrap is told of.
+const CACHED_MAX: usize = 32;
+
 fn node_config() -> NodeConfig {
     // No path dies here but with its host or its relay, so few samples are enough.
     let path =
         path::Config { sample_ms: SAMPLE_MS, sample_idle_ms: SAMPLE_MS, ..Default::default() };
-    NodeConfig { relay_rate_bytes_per_s: 1 << 20, path, ..NodeConfig::default() }
+    // The routing table takes all cached peers; the bootstrap needs a few of them, and a world has
+    // no room for the others twice.
+    let bootstrap = BootstrapConfig { cached_max: CACHED_MAX, ..Default::default() };
+    NodeConfig { relay_rate_bytes_per_s: 1 << 20, path, bootstrap, ..NodeConfig::default() }
 }

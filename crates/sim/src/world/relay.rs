@@ -22,7 +22,6 @@ impl World {
                         let expires = self.now + ttl;
                         let slot = self.bridges.add(Bridge {
                             relay: host,
-                            run: state.run,
                             hosts: [opener, target],
                             peers: [a.peer, b.peer],
                             expires,

@@ -135,7 +135,7 @@ fn apply(index: &mut Index, now: Instant, input: Input) {
         Input::Unreachable(n) => index.unreachable(now, id(n)),
         Input::Say(n, message) => index.handle_message(now, id(n), message),
         Input::Command(command) => index.handle_command(now, command),
-        Input::Search(n) => index.search(now, id(n)),
+        Input::Search(n) => index.search(now, id(n), false),
         Input::EndSearch(n) => index.end_search(id(n)),
         Input::DiskDone(token, is_kept) => index.disk_done(now, token, is_kept),
         Input::Clock(unix) => index.handle_clock(now, UnixTime::from_secs(unix)),

@@ -222,7 +222,7 @@ impl Net {
     }
 
     pub(super) fn search(&mut self, n: usize, wanted: usize) {
-        self.peers[n].index.search(self.now, id(wanted));
+        self.peers[n].index.search(self.now, id(wanted), false);
         self.drain(n);
         self.run(Duration::from_secs(10));
     }

@@ -54,6 +54,7 @@ impl World {
                     self.push(Duration::from_millis(50), What::Retire(n, link));
                 }
             }
+            Output::Close(link) => self.push(Duration::ZERO, What::CloseIfIdle(n, link)),
             Output::CloseIfIdle(link) => {
                 self.push(Duration::from_millis(1), What::CloseIfIdle(n, link));
             }

@@ -68,7 +68,8 @@ fn message() -> impl Strategy<Value = NodeMessage> {
         any::<bool>().prop_map(|relays| NodeMessage::Hello(Hello {
             relays,
             indexes: relays,
-            unix_s: 0
+            unix_s: 0,
+            run: 0
         })),
         Just(NodeMessage::Reserve(Reserve {})),
         Just(NodeMessage::Release(Release {})),
