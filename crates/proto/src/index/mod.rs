@@ -297,8 +297,12 @@ impl Index {
 
     /// The last link to a peer is gone.
     pub(crate) fn peer_down(&mut self, now: Instant, id: NodeId) {
+        let was_near = self.is_near(id);
         if self.linked.remove(&id).is_none() {
             return;
+        }
+        if was_near {
+            self.neighbour_left(now);
         }
         let lost: Vec<_> = self
             .requests

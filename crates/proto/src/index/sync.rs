@@ -19,6 +19,9 @@ use crate::wire::index::{Digest, Lacking, OFFER_MAX, Offer, Store};
 /// Time for a newcomer to settle before records are offered to it.
 pub(super) const SETTLE: Duration = Duration::from_secs(5);
 
+/// Time after a neighbour's loss until its copies are replaced: it may only have restarted.
+const REPAIR: Duration = Duration::from_secs(20);
+
 /// Pause between offers to several neighbours.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -46,6 +49,17 @@ impl Index {
         }
         self.offer(now, peer);
         self.timers.set(Timer::Sync, now + PAUSE);
+    }
+
+    /// A neighbour is gone, and with it copies of what we keep: the others are offered them anew.
+    pub(super) fn neighbour_left(&mut self, now: Instant) {
+        for id in self.near() {
+            if let Some(linked) = self.linked.get_mut(&id) {
+                linked.is_synced = false;
+            }
+        }
+        let at = now + self.jitter(REPAIR);
+        self.timers.set_no_later(Timer::Sync, at);
     }
 
     /// The records in whose region `peer` stands.
