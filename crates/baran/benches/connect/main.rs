@@ -6,7 +6,7 @@
 //!
 //! The process starts itself again in a network namespace of its own (Linux, root or user
 //! namespaces). Arguments: `--nodes N` (100), `--connects N` of each kind (100), `--settle S` before
-//! the first of them (45).
+//! the first of them (150).
 
 #![allow(clippy::print_stdout, reason = "a program that prints a table")]
 
@@ -40,8 +40,9 @@ const PROBES: [(u8, bool); 4] = [(250, false), (251, false), (252, true), (253, 
 /// Most nodes: each has a number of its own below the probes'.
 const NODES_MAX: u8 = 250;
 
-/// Seconds after the last node joined: links that the start needed are closed, tables are full.
-const SETTLE_S: usize = 45;
+/// Seconds after the last node joined: links that the start needed are closed, relayed channels
+/// (120 s) have expired, tables are full.
+const SETTLE_S: usize = 150;
 
 /// How long the network is watched at rest.
 const REST: Duration = Duration::from_secs(10);

@@ -27,6 +27,7 @@ pub(crate) async fn put(global: &Global, args: &PutArgs, output: Output) -> Resu
     let command = Command::Put { name, value: BASE64.encode(&value), timeout_ms };
     let answer = ask(global, &args.node, output, command, "storing the value").await?;
     let Message::Kept(kept) = answer else { return Err(unexpected(&answer)) };
+    warn_of_clock(kept.clock_skew_s, output);
     output.item(&kept)?;
     if kept.kept == 0 {
         output.hint("nobody else keeps it yet: run `baran up`, which goes on storing it");
@@ -115,6 +116,7 @@ async fn keep_announced(client: &mut Client, command: Command, output: Output) -
         let answer = message(&mut client.reader).await?;
         let Message::Announced(announced) = answer else { return Err(unexpected(&answer)) };
         if spinner.take().is_some() {
+            warn_of_clock(announced.clock_skew_s, output);
             output.hint("Ctrl-C ends the announcement");
         }
         output.item(&announced)?;
@@ -179,4 +181,14 @@ async fn ask(
     drop(spinner);
     client.close().await;
     answer
+}
+
+/// Says that this machine's clock keeps others from what was published.
+fn warn_of_clock(skew_s: Option<i64>, output: Output) {
+    if let Some(skew) = skew_s {
+        let skew = skew.unsigned_abs();
+        output.hint(&format!(
+            "this machine's clock is {skew} s off its peers': they may not find this; set the clock"
+        ));
+    }
 }

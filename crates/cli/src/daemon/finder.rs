@@ -99,6 +99,9 @@ trait NotJoined: Into<anyhow::Error> {
     fn is_not_joined(&self) -> bool;
 }
 
+/// What records bear, as every node has it.
+const SKEW_MAX_S: u64 = 600;
+
 impl NotJoined for FindError {
     fn is_not_joined(&self) -> bool {
         *self == Self::NotJoined
@@ -109,6 +112,13 @@ impl NotJoined for PublishError {
     fn is_not_joined(&self) -> bool {
         *self == Self::NotJoined
     }
+}
+
+/// Seconds by which the peers' clocks are ahead of this machine's, if that is more than records
+/// bear.
+async fn wrong_clock(node: &Node) -> Option<i64> {
+    let skew = node.status().await?.index.clock_skew_s?;
+    (skew.unsigned_abs() > SKEW_MAX_S).then_some(skew)
 }
 
 /// Publishes a value.
@@ -129,7 +139,8 @@ pub(super) async fn put(
         let saved = "the value is on this node's disk, and goes to others when it has peers";
         if error.is::<Alone>() { error.context(saved) } else { error }
     })?;
-    write_line(writer, &Message::Kept(Kept::new(node.id(), name, receipt))).await
+    write_line(writer, &Message::Kept(Kept::new(node.id(), name, receipt, wrong_clock(node).await)))
+        .await
 }
 
 /// Reads a value.
@@ -183,7 +194,8 @@ pub(super) async fn announce(
     };
     let mut receipt = announcement.receipt();
     loop {
-        write_line(writer, &Message::Announced(Announced::new(topic, receipt))).await?;
+        let announced = Announced::new(topic, receipt, wrong_clock(node).await);
+        write_line(writer, &Message::Announced(announced)).await?;
         receipt = tokio::select! {
             renewed = announcement.renewed() => renewed.context("the node is closed")?,
             () = &mut stopped => return Ok(()),

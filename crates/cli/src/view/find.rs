@@ -19,12 +19,14 @@ pub(crate) struct Kept {
     pub(crate) kept: usize,
     /// Nodes that should.
     pub(crate) wanted: usize,
+    /// Seconds by which the peers' clocks are ahead, if that is too much for records.
+    pub(crate) clock_skew_s: Option<i64>,
 }
 
 impl Kept {
-    pub(crate) fn new(id: NodeId, name: &str, receipt: Receipt) -> Self {
+    pub(crate) fn new(id: NodeId, name: &str, receipt: Receipt, clock_skew_s: Option<i64>) -> Self {
         let Receipt { kept, wanted, .. } = receipt;
-        Self { id: id.to_string(), name: name.to_owned(), kept, wanted }
+        Self { id: id.to_string(), name: name.to_owned(), kept, wanted, clock_skew_s }
     }
 }
 
@@ -98,12 +100,14 @@ pub(crate) struct Announced {
     pub(crate) kept: usize,
     /// Nodes that should.
     pub(crate) wanted: usize,
+    /// Seconds by which the peers' clocks are ahead, if that is too much for records.
+    pub(crate) clock_skew_s: Option<i64>,
 }
 
 impl Announced {
-    pub(crate) fn new(topic: &str, receipt: Receipt) -> Self {
+    pub(crate) fn new(topic: &str, receipt: Receipt, clock_skew_s: Option<i64>) -> Self {
         let Receipt { kept, wanted, .. } = receipt;
-        Self { event: "announced".to_owned(), topic: topic.to_owned(), kept, wanted }
+        Self { event: "announced".to_owned(), topic: topic.to_owned(), kept, wanted, clock_skew_s }
     }
 }
 

@@ -157,6 +157,7 @@ impl Node {
             return;
         }
         self.peers.remove(&id);
+        self.index.end_search(id);
         self.timers.stop(Timer::Retry(id));
         self.timers.stop(Timer::Seek(id));
         self.finish_dials(id, None);
@@ -196,6 +197,10 @@ impl Node {
         peer.tries = peer.tries.saturating_add(1);
         peer.is_reported = false;
         let is_lost = peer.wanted && (tries > 0 || !peer.is_located());
+        let targets: Vec<_> = peer.for_peers.iter().copied().collect();
+        // A home behind a NAT is reached as any peer is; but not the homes of homes of homes.
+        let is_means = |id| self.peers.get(id).is_some_and(|target: &Peer| target.wanted);
+        let is_lost = is_lost || tries > 0 && targets.iter().any(is_means);
         // A dial lasts longer than the first pauses; those in progress are not repeated.
         self.timers.set(Timer::Retry(id), now + pause.max(RETRY_PAUSE_MIN));
         self.attempt(now, id);

@@ -171,6 +171,7 @@ impl Node {
         let Some(state) = self.peers.get(&id) else { return };
         let (addrs, homes) = (state.claimed_addrs.clone(), state.claimed_homes.clone());
         let is_wanted = state.wanted;
+        let is_for_itself = is_wanted || state.for_index || state.for_bootstrap;
         let linked = |via: &NodeId| self.link_to(*via);
         let mut signallers: Vec<_> = vias.iter().filter_map(linked).take(VIAS_MAX).collect();
         if signallers.is_empty() {
@@ -180,7 +181,7 @@ impl Node {
             for addr in addrs {
                 self.dial(now, id, RemoteAddr::Direct(addr), Word::Peer);
             }
-        } else if signallers.is_empty() {
+        } else if signallers.is_empty() && is_for_itself {
             // For a look-up one home will do: there are others to be asked.
             let homes_max = if is_wanted { VIAS_MAX } else { 1 };
             for home in homes.iter().take(homes_max) {

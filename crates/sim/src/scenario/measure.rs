@@ -15,11 +15,13 @@ use crate::world::World;
 pub(super) struct Cost {
     at: Instant,
     traffic: Traffic,
+    /// Look-ups and connections of users that are over.
+    queries: usize,
 }
 
 impl Cost {
-    pub(super) fn now(world: &World) -> Self {
-        Self { at: world.now(), traffic: world.traffic() }
+    pub(super) fn now(world: &World, queries: &Queries) -> Self {
+        Self { at: world.now(), traffic: world.traffic(), queries: queries.outcomes.len() }
     }
 
     /// Adds what nodes sent since `before`.
@@ -28,6 +30,9 @@ impl Cost {
         let rate =
             |of: fn(&Traffic) -> u64| (of(&self.traffic) - of(&before.traffic)) as f64 / node_hours;
         let kb = 1e-3;
+        let asked = (self.queries - before.queries) as f64 / node_hours;
+        let name = "look-ups and connections, per node and hour";
+        report.figure("queries_per_node_hour", name, asked, "", None);
         let control = rate(|traffic| traffic.control_bytes) * kb;
         let most = Some(Target::AtMost(20.0));
         let name = "control messages sent, per node and hour";

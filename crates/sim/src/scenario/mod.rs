@@ -189,7 +189,7 @@ impl<'a> Run<'a> {
     }
 
     fn cost(&self) -> Cost {
-        Cost::now(&self.world)
+        Cost::now(&self.world, &self.queries)
     }
 }
 
