@@ -1,6 +1,5 @@
 //! Finding through the index, over loopback: peers, values and topics, with no fixed node.
 
-
 use std::time::Duration;
 
 use baran::{FindError, Node, NodeBuilder, PeerAddr, PublishError};

@@ -77,7 +77,7 @@ impl Driver {
             path::Output::RemoveCandidate(addr) => link.remove_candidate(addr),
             path::Output::StartRound => link.start_round(),
             path::Output::Quiet => link.be_quiet(),
-            path::Output::WantRelay { .. } | path::Output::Selected(_) => {}
+            path::Output::Silent | path::Output::WantRelay { .. } | path::Output::Selected(_) => {}
         }
     }
 

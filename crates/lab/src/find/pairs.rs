@@ -1,4 +1,4 @@
-//! Everybody reaches everybody by id: one ping each way for every pair.
+//! Everybody reaches everybody by id: pings each way for every pair.
 
 use std::time::Duration;
 
@@ -12,6 +12,11 @@ use crate::table::quantile;
 
 /// Faults that a report names one by one; the rest is a number.
 const FAULTS_SHOWN: usize = 12;
+
+/// Pings of an attempt, and the milliseconds between them: a connection from before a peer's death
+/// is there until silence shows that it is none, and what was sent on it is lost.
+const COUNT: &str = "4";
+const INTERVAL_MS: &str = "800";
 
 /// One node's attempt to reach another, by their places in the list.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ pub(super) fn all(count: usize) -> Vec<(usize, usize)> {
     steps.flat_map(|step| (0..count).map(move |from| (from, (from + step) % count))).collect()
 }
 
-/// Pings once along each of `pairs`, at most `at_once` at a time, each for at most `limit`.
+/// Pings along each of `pairs`, which are reached when one reply comes, at most `at_once` at a time, each for at most `limit`.
 pub(super) async fn ping(
     nodes: &[Node],
     pairs: &[(usize, usize)],
@@ -48,7 +53,8 @@ pub(super) async fn ping(
         if under_way.len() >= at_once {
             attempts.extend(under_way.join_next().await.transpose()?);
         }
-        let args = ["ping", &nodes[to].id, "--count", "1", "--timeout", &seconds];
+        let id = &nodes[to].id;
+        let args = ["ping", id, "--count", COUNT, "--interval", INTERVAL_MS, "--timeout", &seconds];
         let command = nodes[from].spawn(&args)?;
         under_way.spawn(async move {
             let pings = Pings::of(command, limit * 2 + Duration::from_secs(5)).await;

@@ -154,6 +154,21 @@ impl Node {
         self.give_up_if_idle(now, id);
     }
 
+    /// Nothing is heard on a link that stands: if the peer was restarted, it is where it was, and a
+    /// new link shows it (`drop_earlier_runs`).
+    pub(super) fn seek_silent(&mut self, now: Instant, link: LinkId) {
+        let Some(peer) = self.links.get(&link).map(|link| link.peer) else { return };
+        let Some(contact) = self.contact(peer).filter(|_| self.has_room_for(peer)) else { return };
+        let state = self.peers.entry(peer).or_default();
+        state.for_index = true;
+        state.remember(Word::Peer, &contact);
+        self.timers.set_if_idle(Timer::Seek(peer), now + SEEK_MAX);
+        for addr in contact.addrs {
+            self.dial(now, peer, RemoteAddr::Direct(addr), Word::Peer);
+        }
+        self.attempt_signalled(now, peer, &[]);
+    }
+
     /// Somebody says where a peer that the owner wants may be.
     fn learn(&mut self, now: Instant, peer: PeerAddr, vias: &[NodeId]) {
         let id = peer.id;

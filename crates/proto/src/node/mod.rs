@@ -209,6 +209,7 @@ impl Node {
         while let Some(output) = self.links.get_mut(&id).and_then(|link| link.paths.poll_output()) {
             match output {
                 path::Output::WantRelay { besides } => self.want_relay(now, id, &besides),
+                path::Output::Silent => self.seek_silent(now, id),
                 path::Output::Selected(selected) => {
                     self.event(Event::Path { link: id, peer, selected });
                     if selected.remote.is_direct() {

@@ -101,6 +101,8 @@ pub enum Output {
         /// Relays in use.
         besides: Vec<NodeId>,
     },
+    /// Nothing has been heard on any path for a while, although something was sent.
+    Silent,
     /// Data flows on this path from now on.
     Selected(Selected),
     /// Nothing passes: no more samples are asked for until [`Input::Active`], which is to be

@@ -58,6 +58,10 @@ const ANSWER_SLACK: Duration = Duration::from_millis(30);
 /// Longest wait for that answer before the counters are looked at.
 const ANSWER_MAX: Duration = Duration::from_millis(200);
 
+/// Silence on all paths after which the peer is sought by other ways. Much longer than that of one
+/// path, because a dial costs more than a switch.
+const SILENT: Duration = Duration::from_millis(1500);
+
 /// How long a rival must be better before it is selected.
 const RIVAL_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -107,6 +111,7 @@ pub struct PathManager {
     /// Samples in a row that found nothing.
     calm: u32,
     is_quiet: bool,
+    is_silence_told: bool,
     timers: Timers<Timer>,
     outputs: VecDeque<Output>,
 }
@@ -134,6 +139,7 @@ impl PathManager {
             active_until: Instant::ZERO,
             calm: 0,
             is_quiet: false,
+            is_silence_told: false,
             timers: Timers::default(),
             outputs: VecDeque::new(),
         }
@@ -413,12 +419,25 @@ impl PathManager {
                 self.want_relay(now);
             }
         }
+        self.tell_silence(now);
         self.select(now);
         self.close_surplus();
         let is_silent = self.paths.values().any(|path| path.watchdog.silent_since().is_some());
         if now < self.active_until || self.rival.is_some() || is_silent {
             self.calm = 0;
         }
+    }
+
+    /// Says once for each silence that no path is heard any more: the peer may be gone, or was
+    /// restarted and knows nothing of this link.
+    fn tell_silence(&mut self, now: Instant) {
+        let since = |path: &Path| path.watchdog.silent_since();
+        let is_silent = !self.paths.is_empty()
+            && self.paths.values().all(|path| since(path).is_some_and(|at| now - at >= SILENT));
+        if is_silent && !self.is_silence_told {
+            self.outputs.push_back(Output::Silent);
+        }
+        self.is_silence_told = is_silent;
     }
 
     /// Whether another path was heard since `path` fell silent.

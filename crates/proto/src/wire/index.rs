@@ -191,7 +191,10 @@ fn encode_digests<C, W: Write>(
     e.bytes(digests.as_flattened())?.ok()
 }
 
-fn decode_digests<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<Digest>, minicbor::decode::Error> {
+fn decode_digests<C>(
+    d: &mut Decoder<'_>,
+    _: &mut C,
+) -> Result<Vec<Digest>, minicbor::decode::Error> {
     let at = d.position();
     let (digests, rest) = d.bytes()?.as_chunks();
     if digests.len() > OFFER_MAX || !rest.is_empty() {
@@ -218,11 +221,7 @@ pub fn shorten(peer: &PeerAddr) -> PeerAddr {
         let short = |home: &Home| Home { id: home.id, addrs: take(&home.addrs, 1) };
         homes.iter().take(CONTACT_HOMES_MAX).map(short).collect()
     };
-    PeerAddr {
-        id: peer.id,
-        addrs: take(&peer.addrs, CONTACT_ADDRS_MAX),
-        homes: first(&peer.homes),
-    }
+    PeerAddr { id: peer.id, addrs: take(&peer.addrs, CONTACT_ADDRS_MAX), homes: first(&peer.homes) }
 }
 
 fn take<T: Copy>(items: &[T], max: usize) -> Vec<T> {

@@ -292,7 +292,10 @@ fn limits_of_index_messages_hold() {
 #[test]
 fn golden_vectors() {
     let hello = Hello { relays: true, indexes: true, unix_s: 1_790_000_000, run: 7 };
-    assert_eq!(encode(NodeMessage::Hello(hello)), hex("000f 82 00 a4 00f5 01f5 02 1a6ab13b80 0307"));
+    assert_eq!(
+        encode(NodeMessage::Hello(hello)),
+        hex("000f 82 00 a4 00f5 01f5 02 1a6ab13b80 0307")
+    );
     // As a node of the first version, or one without a calendar, says it.
     assert_eq!(
         Message::decode(&hex("82 00 a1 00f5")),

@@ -115,7 +115,7 @@ impl World {
             }
             path::Output::StartRound => self.punch(id),
             path::Output::SetAvailable(..) | path::Output::Ping(_) | path::Output::Quiet => {}
-            path::Output::WantRelay { .. } | path::Output::Selected(_) => {}
+            path::Output::Silent | path::Output::WantRelay { .. } | path::Output::Selected(_) => {}
         }
     }
 

@@ -194,7 +194,7 @@ impl World {
             }
             path::Output::Quiet => self.conns[conn].is_quiet[end] = true,
             path::Output::SetAvailable(..) | path::Output::Ping(_) => {}
-            path::Output::WantRelay { .. } | path::Output::Selected(_) => {
+            path::Output::Silent | path::Output::WantRelay { .. } | path::Output::Selected(_) => {
                 panic!("the node keeps {action:?} to itself")
             }
         }

@@ -185,7 +185,7 @@ fn drain(node: &mut Node) {
             }
             Output::Path { action, .. } => assert!(!matches!(
                 action,
-                path::Output::WantRelay { .. } | path::Output::Selected(_)
+                path::Output::Silent | path::Output::WantRelay { .. } | path::Output::Selected(_)
             )),
             _ => {}
         }
