@@ -25,7 +25,9 @@ use crate::persist::{Disk, DiskError};
 #[cfg(feature = "mainline")]
 use crate::registry::Identity;
 use crate::registry::Registry;
-use crate::{Acceptor, Connection, Event, NodeBuilder, NodeId, PeerAddr, SecretKey, Status};
+use crate::{
+    Acceptor, Connection, Event, NodeBuilder, NodeId, PeerAddr, RelayLimits, SecretKey, Status,
+};
 
 /// Connections that wait to be accepted, for each application protocol.
 const ACCEPT_QUEUE: usize = 64;
@@ -103,6 +105,25 @@ struct Shared {
     snapshot: Arc<Mutex<Snapshot>>,
 }
 
+/// The identity that the owner gives, or the data directory.
+fn given_secret(builder: &NodeBuilder) -> Result<Option<SecretKey>, NodeError> {
+    match (&builder.secret, &builder.data) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Some(dir)) => Ok(Some(dir.secret().map_err(DiskError::from)?)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The forwarder's part of the owner's limits.
+fn forwarding(limits: &RelayLimits) -> ForwardConfig {
+    ForwardConfig {
+        rate_bytes_per_s: limits.rate_bytes_per_s,
+        burst_bytes: limits.rate_bytes_per_s / 4,
+        bytes_per_day: limits.bytes_per_day,
+        ..ForwardConfig::default()
+    }
+}
+
 /// Whether a port can be bound, or else says what follows from that.
 fn is_free(port: u16) -> bool {
     let wildcards = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), ([0, 0, 0, 0], port).into()];
@@ -149,12 +170,7 @@ impl Node {
             rng.fill_bytes(&mut seed);
             seed
         };
-        let given = match (&builder.secret, &builder.data) {
-            (Some(secret), _) => Some(secret.clone()),
-            (None, Some(dir)) => Some(dir.secret().map_err(DiskError::from)?),
-            (None, None) => None,
-        };
-        let secret = given.unwrap_or_else(|| SecretKey::from_bytes(draw()));
+        let secret = given_secret(&builder)?.unwrap_or_else(|| SecretKey::from_bytes(draw()));
         let id = secret.id();
         let disk = Disk::open(builder.data.clone(), &builder.network)?;
         let restored = disk.restore()?;
@@ -169,15 +185,7 @@ impl Node {
             index: builder.index,
             ..NodeConfig::default()
         };
-        let forwarder = Forwarder::new(
-            &ForwardConfig {
-                rate_bytes_per_s: limits.rate_bytes_per_s,
-                burst_bytes: limits.rate_bytes_per_s / 4,
-                bytes_per_day: limits.bytes_per_day,
-                ..ForwardConfig::default()
-            },
-            ChaCha8Rng::from_seed(draw()),
-        );
+        let forwarder = Forwarder::new(&forwarding(&limits), ChaCha8Rng::from_seed(draw()));
         let gate =
             Gate::new(GateConfig { allow_nets: builder.allow_nets, ..GateConfig::default() });
         let last = disk.port().filter(|port| builder.binds.is_empty() && is_free(*port));

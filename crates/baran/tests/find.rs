@@ -1,5 +1,7 @@
 //! Finding through the index, over loopback: peers, values and topics, with no fixed node.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+
 use std::time::Duration;
 
 use baran::{FindError, Node, NodeBuilder, PeerAddr, PublishError};

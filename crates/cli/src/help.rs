@@ -32,9 +32,9 @@ and whenever something changes
   {\"event\":\"unreachable\",\"peer\"}                        nobody could be asked; tried again
 
 --registry mainline lets a node that has had no peer for 12 s look for some in the BitTorrent
-Mainline DHT, and lists it there while it has none or strangers can reach it. Everybody who knows the
-network's name can then read that this address runs the node with this id. Off unless given, and only
-in a program built with `--features mainline`.
+Mainline DHT, and lists it there while it has none or strangers can reach it. Everybody who knows
+the network's name can then read that this address runs the node with this id. Off unless given, and
+only in a program built with `--features mainline`.
 
 SIGTERM, SIGINT and SIGHUP close the node within 5 s, exit code 0. A second daemon on the same data
 directory exits at once with code 1 and names the first one's process.";

@@ -116,8 +116,7 @@ impl Distance {
     /// The distance as a share of the key space, 0 to 1.
     #[must_use]
     pub fn fraction(&self) -> f64 {
-        let (high, _) = self.0.split_first_chunk::<8>().expect("32 bytes have 8");
-        u64::from_be_bytes(*high) as f64 / 2f64.powi(64)
+        self.0.iter().take(8).rev().fold(0.0, |rest, byte| (rest + f64::from(*byte)) / 256.0)
     }
 
     /// The distance that is this share of the key space; the largest for 1 and more.

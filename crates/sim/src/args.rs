@@ -12,13 +12,15 @@ pub struct Args {
     #[arg(value_enum)]
     pub scenario: Scenario,
     /// Nodes that are on at a time
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=4_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(10..=4_000_000))]
     pub nodes: u32,
     /// Everything is drawn from it: the same seed, the same run
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
     /// Virtual time
-    #[arg(long, value_name = "M", default_value_t = 10, value_parser = clap::value_parser!(u32).range(4..=100_000))]
+    #[arg(long, value_name = "M", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(4..=100_000))]
     pub minutes: u32,
     /// Writes the run's course to this file, as SVG
     #[arg(long, value_name = "FILE")]
@@ -51,7 +53,8 @@ pub struct Args {
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     pub adversaries: f64,
     /// Nodes that crowd a key (scenario eclipse)
-    #[arg(long, value_name = "N", default_value_t = 45, value_parser = clap::value_parser!(u32).range(1..=200))]
+    #[arg(long, value_name = "N", default_value_t = 45)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=200))]
     pub sybils: u32,
 }
 

@@ -21,8 +21,8 @@ const WARM_FORMED: u64 = 4;
 /// For a network of a dozen to form on a busy machine.
 const FORMING_MAX: Duration = Duration::from_secs(60);
 
-/// From the introducer's death to a restart: what a node learned reaches its disk, and the silence of
-/// the dead is noticed.
+/// From the introducer's death to a restart: what a node learned reaches its disk, and the silence
+/// of the dead is noticed.
 pub(super) const LONG_DEAD: Duration = Duration::from_secs(8);
 
 /// Daemons that know each other only through one that introduced them.

@@ -39,7 +39,8 @@ pub(super) fn all(count: usize) -> Vec<(usize, usize)> {
     steps.flat_map(|step| (0..count).map(move |from| (from, (from + step) % count))).collect()
 }
 
-/// Pings along each of `pairs`, which are reached when one reply comes, at most `at_once` at a time, each for at most `limit`.
+/// Pings along each of `pairs`, which are reached when one reply comes, at most `at_once` at a
+/// time, each for at most `limit`.
 pub(super) async fn ping(
     nodes: &[Node],
     pairs: &[(usize, usize)],

@@ -46,8 +46,8 @@ const STREAMS_SLACK: u32 = 2;
 /// Time without any packet after which a path, and with the last path the connection, is lost:
 /// three times the longest pause between [keep-alives](baran_proto::path::keepalive). Nothing waits
 /// for it unless those fail: they notice within 16 s that a link which carries something is dead,
-/// and the path manager closes a silent path much earlier if there is another. QUIC takes the lesser
-/// of what the two sides say (RFC 9000 §10.1), so none may say less.
+/// and the path manager closes a silent path much earlier if there is another. QUIC takes the
+/// lesser of what the two sides say (RFC 9000 §10.1), so none may say less.
 const IDLE_MS: u32 = 3 * 1000 * PAUSE_MAX_S;
 
 /// The longest pause between keep-alives in seconds.

@@ -120,8 +120,8 @@ impl SocketControl {
         self.with_gate(|gate| gate.untrust(addr));
     }
 
-    /// Sends one byte that no receiver takes for anything ([`KNOCK`]), so that a NAT of ours lets in
-    /// what comes back from `to`. Asks the gate like every sender.
+    /// Sends one byte that no receiver takes for anything ([`KNOCK`]), so that a NAT of ours lets
+    /// in what comes back from `to`. Asks the gate like every sender.
     pub fn knock(&self, to: SocketAddr) {
         let (shared, to) = (&self.shared, canonical(to));
         let Some((socket, src_ip)) = shared.route(to.ip(), None) else {

@@ -52,7 +52,7 @@ pub(super) enum Goal {
         is_again: bool,
     },
     /// A record of ours is to be stored.
-    Store(Storing),
+    Store(Box<Storing>),
     /// The table is to be filled.
     Table,
 }
@@ -188,7 +188,7 @@ impl Index {
     fn schedule(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let at = match &job.goal {
-            Goal::Store(Storing { until: Some(until), .. }) => Some(*until),
+            Goal::Store(storing) if storing.until.is_some() => storing.until,
             _ if job.lookup.is_done() => job.pages_until,
             _ => job.lookup.poll_timeout(),
         };
@@ -221,7 +221,7 @@ impl Index {
         self.advance(now, id);
     }
 
-    pub(super) fn handle_found(&mut self, now: Instant, from: NodeId, found: Found) {
+    pub(super) fn handle_found(&mut self, now: Instant, from: NodeId, found: &Found) {
         let Some(request) = self.take_request(now, from, found.request) else { return };
         let Some(id) = request.job else { return };
         let has_records = self.take_records(now, id, &found.records);
@@ -411,7 +411,10 @@ impl Index {
         let lookup = Lookup::new(target, self.id, purpose, LookupConfig::default(), []);
         let id = JobId(self.next_job);
         self.next_job += 1;
-        self.jobs.insert(id, Job { target, lookup, goal: Goal::Store(storing), pages_until: None });
+        self.jobs.insert(
+            id,
+            Job { target, lookup, goal: Goal::Store(Box::new(storing)), pages_until: None },
+        );
         for peer in targets {
             self.request(now, peer, Some(id), What::Store);
         }
@@ -437,7 +440,7 @@ impl Index {
 
 impl Job {
     fn is_storing(&self) -> bool {
-        matches!(self.goal, Goal::Store(Storing { until: Some(_), .. }))
+        matches!(&self.goal, Goal::Store(storing) if storing.until.is_some())
     }
 }
 

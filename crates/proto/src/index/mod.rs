@@ -10,7 +10,7 @@
 //! - A record belongs to the *region* around its key in which as many nodes are expected as there
 //!   shall be copies ([`size`]), not to the nearest ones: Sybils that crowd a key are in the region
 //!   besides the honest nodes, not in their place (Sridhar et al., *Content Censorship in the
-//!   InterPlanetary File System*, NDSS 2024).
+//!   `InterPlanetary` File System*, NDSS 2024).
 //! - Neighbours reconcile what they keep when they meet and now and then (`sync`), so records
 //!   outlive those who keep them without being stored anew.
 //! - Each node keeps *warm* connections to the nodes nearest to it and to some anywhere (`warm`).
@@ -279,19 +279,19 @@ impl Index {
     pub(crate) fn peer_moved(
         &mut self,
         now: Instant,
-        peer: PeerAddr,
+        peer: &PeerAddr,
         rtt: Option<Duration>,
         ip: Option<IpAddr>,
     ) {
         let Some(linked) = self.linked.get_mut(&peer.id) else { return };
         linked.ip = ip;
         linked.rtt = rtt.or(linked.rtt);
-        if linked.peer == peer {
+        if linked.peer == *peer {
             return;
         }
-        linked.peer.clone_from(&peer);
+        linked.peer.clone_from(peer);
         if linked.serves {
-            self.table.insert(now, &peer, rtt);
+            self.table.insert(now, peer, rtt);
         }
     }
 
@@ -359,7 +359,7 @@ impl Index {
         }
         match message {
             IndexMessage::Find(find) => self.handle_find(now, from, &find),
-            IndexMessage::Found(found) => self.handle_found(now, from, found),
+            IndexMessage::Found(found) => self.handle_found(now, from, &found),
             IndexMessage::Store(store) => self.handle_store(now, from, &store),
             IndexMessage::Stored(stored) => self.handle_stored(now, from, &stored),
             IndexMessage::Offer(offer) => self.handle_offer(now, from, &offer),

@@ -284,7 +284,7 @@ impl Index {
             clocks: 0,
             until: None,
         };
-        if !self.begin(now, target, Goal::Store(storing)) {
+        if !self.begin(now, target, Goal::Store(Box::new(storing))) {
             let at = now + self.jitter(RETRY);
             self.timers.set(Timer::Own(number), at);
         }

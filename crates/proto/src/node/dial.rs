@@ -103,7 +103,7 @@ fn remember(addrs: &mut Vec<SocketAddr>, new: &[SocketAddr]) {
 }
 
 impl Node {
-    pub(super) fn handle_want(&mut self, now: Instant, peer: PeerAddr, keep: bool) {
+    pub(super) fn handle_want(&mut self, now: Instant, peer: &PeerAddr, keep: bool) {
         if peer.id == self.id || !self.has_room_for(peer.id) {
             self.event(Event::Unreachable(peer.id));
             return;
@@ -112,7 +112,7 @@ impl Node {
         state.wanted = true;
         state.keep |= keep;
         state.tries = 0;
-        state.remember(Word::Owner, &peer);
+        state.remember(Word::Owner, peer);
         self.bootstrap.handle_input(now, bootstrap::Input::Named(peer.id));
         for link in self.links_to(peer.id) {
             self.value(now, link);

@@ -93,14 +93,14 @@ impl Node {
                     self.send(link, NodeMessage::Index(message));
                 }
             }
-            index::Output::Reach { peer, vias } => self.seek(now, peer, vias),
+            index::Output::Reach { peer, vias } => self.seek(now, &peer, &vias),
             index::Output::Release(peer) => {
                 if let Some(state) = self.peers.get_mut(&peer) {
                     state.for_index = false;
                     self.forget_if_unwanted(peer);
                 }
             }
-            index::Output::Located { peer, vias } => self.learn(now, peer, &vias),
+            index::Output::Located { peer, vias } => self.learn(now, &peer, &vias),
             index::Output::Searched(peer) => self.report_if_unreachable(peer),
             index::Output::Warm(peer, is_warm) => self.handle_warm(now, peer, is_warm),
             index::Output::Disk(token, action) => {
@@ -112,7 +112,7 @@ impl Node {
 
     fn handle_bootstrap(&mut self, now: Instant, output: bootstrap::Output) {
         match output {
-            bootstrap::Output::Dial { peer } => self.dial_cached(now, peer),
+            bootstrap::Output::Dial { peer } => self.dial_cached(now, &peer),
             bootstrap::Output::GiveUp(peer) => {
                 if let Some(state) = self.peers.get_mut(&peer) {
                     state.for_bootstrap = false;
@@ -128,29 +128,29 @@ impl Node {
     }
 
     /// A peer of an earlier run or of the LAN: the owner's own knowledge.
-    fn dial_cached(&mut self, now: Instant, peer: PeerAddr) {
+    fn dial_cached(&mut self, now: Instant, peer: &PeerAddr) {
         let id = peer.id;
         if self.link_to(id).is_some() || !self.has_room_for(id) {
             return self.not_reached(now, id);
         }
         let state = self.peers.entry(id).or_default();
         state.for_bootstrap = true;
-        state.remember(Word::Owner, &peer);
+        state.remember(Word::Owner, peer);
         self.timers.set(Timer::Seek(id), now + SEEK_MAX);
         self.attempt(now, id);
     }
 
     /// Reaches a peer for the index, once.
-    fn seek(&mut self, now: Instant, peer: PeerAddr, vias: Vec<NodeId>) {
+    fn seek(&mut self, now: Instant, peer: &PeerAddr, vias: &[NodeId]) {
         let id = peer.id;
         if id == self.id || self.link_to(id).is_some() || !self.has_room_for(id) {
             return self.index.unreachable(now, id);
         }
         let state = self.peers.entry(id).or_default();
         state.for_index = true;
-        state.remember(Word::Peer, &peer);
+        state.remember(Word::Peer, peer);
         self.timers.set_if_idle(Timer::Seek(id), now + SEEK_MAX);
-        self.attempt_signalled(now, id, &vias);
+        self.attempt_signalled(now, id, vias);
         self.give_up_if_idle(now, id);
     }
 
@@ -170,13 +170,13 @@ impl Node {
     }
 
     /// Somebody says where a peer that the owner wants may be.
-    fn learn(&mut self, now: Instant, peer: PeerAddr, vias: &[NodeId]) {
+    fn learn(&mut self, now: Instant, peer: &PeerAddr, vias: &[NodeId]) {
         let id = peer.id;
         if self.link_to(id).is_some() {
             return;
         }
         let Some(state) = self.peers.get_mut(&id) else { return };
-        state.remember(Word::Peer, &peer);
+        state.remember(Word::Peer, peer);
         self.attempt_signalled(now, id, vias);
     }
 
@@ -279,7 +279,7 @@ impl Node {
         if let Some(contact) = self.contact(peer) {
             let seen = self.link_to(peer).and_then(|link| self.links[&link].paths.frame_addr());
             let ip = seen.map(|addr| addr.ip()).filter(|ip| class_of(*ip).is_none());
-            self.index.peer_moved(now, contact, None, ip);
+            self.index.peer_moved(now, &contact, None, ip);
         }
     }
 

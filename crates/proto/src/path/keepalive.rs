@@ -8,12 +8,14 @@
 //! the peer's that comes in after a pause in which nothing went out does. So the two sides take
 //! turns, the client first, and nothing needs to be said about it: whoever sent the last keep-alive
 //! looks [`GRACE`] after the pause whether the other's came. If it did not, the turn has failed: he
-//! whose turn it was repeats it for twice that time, and at [`LATE`] the other pings too. Both begin
+//! whose turn it was repeats it for twice that time, and at [`LATE`] the other pings too. Both
+//! begin
 //! anew there with shorter pauses, which climb again after four times as many good turns as before.
 //! Both sides see the same turns, so they agree; where they do not, each failure brings both nearer
 //! to the first pause, where they meet.
 //!
-//! **Every path, both ways.** A ping on a path that is not in use is acknowledged on the one that is
+//! **Every path, both ways.** A ping on a path that is not in use is acknowledged on the one that
+//! is
 //! (draft-ietf-quic-multipath allows it, `noq` 1.4.0 always does), which renews no mapping of the
 //! peer's on that path.
 //! So whoever looks at the other's turn pings what it has not sent on since, whether the turn came

@@ -3,7 +3,8 @@
 //! A candidate is worth asking if it is within the region, or if fewer than `k` live ones are
 //! nearer to the key. Both rules have an exception for a crowd of Sybils:
 //!
-//! - Nodes lie evenly, so up to a distance of `d` about `k · d / radius` are expected. Of those that
+//! - Nodes lie evenly, so up to a distance of `d` about `k · d / radius` are expected. Of those
+//!   that
 //!   are nearer than `d`, no more than twice as many and three are counted. Sybils crowded around
 //!   the key therefore count as a handful, and honest peers behind them go on being asked, inside
 //!   the region and outside.

@@ -67,8 +67,8 @@ impl Known {
         self.peer.homes.is_empty() && !self.peer.addrs.is_empty()
     }
 
-    /// How long an answer is waited for: three times what it should take, which is a round trip, and
-    /// one more for each that has to come first. `typical` is a round trip to anybody.
+    /// How long an answer is waited for: three times what it should take, which is a round trip,
+    /// and one more for each that has to come first. `typical` is a round trip to anybody.
     pub(super) fn timeout(&self, typical: Option<Duration>) -> Duration {
         let trip = self.rtt.or(typical).map_or(TIMEOUT_MAX, |rtt| rtt.saturating_mul(3));
         trip.clamp(TIMEOUT_MIN, TIMEOUT_MAX) * (1 + self.legs)

@@ -13,8 +13,8 @@
 //!   over one path has no more than its share of the slots.
 //! - *Regions* (design §6): a look-up ends when the whole region around the key has answered, in
 //!   which as many nodes are expected as there are copies of a record, not when the nearest have.
-//!   Sybils that crowd the key are asked besides the honest nodes of the region, not in their place:
-//!   see the module `choose`.
+//!   Sybils that crowd the key are asked besides the honest nodes of the region, not in their
+//!   place: see the module `choose`.
 //! - *A peer's word is only a hint.* What is named twice with different addresses keeps both, so
 //!   that the first liar does not decide where an honest node is looked for; a node to be reached
 //!   must be named by two peers, or by one that is linked to it.
