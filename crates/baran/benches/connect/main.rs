@@ -173,7 +173,7 @@ fn row(what: &str, (source, target): (bool, bool), contacts: &[Option<Contact>])
     let [asked, much_asked] = quantiles(&|contact| Some(contact.requests));
     let straight = contacts.iter().filter(|contact| contact.is_direct).count();
     println!(
-        "{what:26} | {reached:>7} | {connected:>9} {slow_connected:>7} | {first:>10} {slow_first:>7}"
+        "{what:26} | {reached:>7} | {connected:>9} {slow_connected:>7} | {first:>9} {slow_first:>7}"
     );
     println!(
         "{:26} | {straight:8} straight, {direct:>6} {slow_direct:>7} | {asked:>8} {much_asked:>7}",
