@@ -57,9 +57,9 @@ impl SizeEstimate {
     pub fn nodes(&self) -> Option<f64> {
         let mut sorted: Vec<f32> = self.observations.iter().map(|(_, nodes)| *nodes).collect();
         sorted.sort_unstable_by(f32::total_cmp);
-        let middle = sorted.get(sorted.len() / 2)?;
-        let other = sorted[(sorted.len() - 1) / 2];
-        Some(f64::midpoint(f64::from(*middle), f64::from(other)))
+        // The lower of two in the middle: who crowds a key makes one observation as large as they
+        // like, and a region that is too large only costs requests.
+        sorted.get(sorted.len().checked_sub(1)? / 2).map(|nodes| f64::from(*nodes))
     }
 
     /// The radius around a key within which `replicas` nodes are expected. It is the whole space,
