@@ -6,7 +6,7 @@
 //! A *scenario* ([`scenario`]) puts such a world through something and measures: [`run`].
 //!
 //! Everything is drawn from one seed. Two runs of one scenario with the same flags have the same
-//! [trace](trace): a digest of every event and message in its order.
+//! [trace]: a digest of every event and message in its order.
 
 pub mod args;
 pub mod cache;

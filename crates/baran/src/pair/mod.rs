@@ -1,12 +1,12 @@
 //! Pairing by words: `4711-maple-river-stone`, told from one person to the other.
 //!
-//! [`Node::invite_by_words`] shows a [`PairCode`] and [`Node::join_by_words`] takes it to whoever
-//! shows it. They find each other through what links them already, among them every node of the
-//! LAN, and through the index, where the inviter announces itself under the code's number; the
-//! words never leave either machine. How the proof works is in [`baran_proto::pair`].
-//!
-//! Each side stores the other one before it lets it know ([`PairedPeers`] is a file for that), so
-//! that nobody is told of a pair which a crash made forgotten.
+//! [`invite_by_words`](crate::Node::invite_by_words) shows a [`PairCode`], and
+//! [`join_by_words`](crate::Node::join_by_words) takes it to whoever shows it. They find each
+//! other through what links them already, among them every node of the LAN, and through the index,
+//! where the inviter announces itself under the code's number; the words never leave either
+//! machine. How the proof works is in [`baran_proto::pair`]. Each side stores the other one
+//! before it lets it know ([`PairedPeers`] is a file for that), so that nobody is told of a pair
+//! which a crash made forgotten.
 
 mod book;
 mod invite;

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Report;
-use crate::node::{Node, Pings, Route};
+use crate::node::{Node, Reply, Route};
+use crate::process::JsonProcess;
 use crate::table::quantile;
 
 /// Faults that a report names one by one; the rest is a number.
@@ -25,7 +27,7 @@ pub(super) struct Attempt {
     pub(super) to: usize,
     /// When the ping's first reply was there, if it came.
     pub(super) reached: Option<Instant>,
-    /// From the command's start to the first reply, in milliseconds.
+    /// From the command's start to that, in milliseconds.
     pub(super) first_reply_ms: Option<f64>,
     /// The way of the reply.
     pub(super) route: Option<Route>,
@@ -39,8 +41,8 @@ pub(super) fn all(count: usize) -> Vec<(usize, usize)> {
     steps.flat_map(|step| (0..count).map(move |from| (from, (from + step) % count))).collect()
 }
 
-/// Pings along each of `pairs`, which are reached when one reply comes, at most `at_once` at a
-/// time, each for at most `limit`.
+/// Pings along each of `pairs` until the first reply, at most `at_once` at a time, each for at most
+/// `limit`.
 pub(super) async fn ping(
     nodes: &[Node],
     pairs: &[(usize, usize)],
@@ -56,23 +58,31 @@ pub(super) async fn ping(
         }
         let id = &nodes[to].id;
         let args = ["ping", id, "--count", COUNT, "--interval", INTERVAL_MS, "--timeout", &seconds];
+        let begin = Instant::now();
         let command = nodes[from].spawn(&args)?;
         under_way.spawn(async move {
-            let pings = Pings::of(command, limit * 2 + Duration::from_secs(5)).await;
-            let (pings, error) = match pings {
-                Ok(pings) => (Some(pings), String::new()),
+            let (reply, error) = match first_reply(command, limit).await {
+                Ok(reply) => (Some(reply), String::new()),
                 Err(error) => (None, format!("{error:#}")),
             };
-            let first_reply_ms = pings.as_ref().and_then(|pings| pings.first_reply_ms);
-            let route = pings.as_ref().and_then(Pings::last_route);
-            let reached = first_reply_ms.map(|_| Instant::now());
-            Attempt { from, to, reached, first_reply_ms, route, error }
+            let reached = reply.as_ref().map(|_| Instant::now());
+            let first_reply_ms = reached.map(|at| (at - begin).as_secs_f64() * 1e3);
+            Attempt { from, to, reached, first_reply_ms, route: reply.map(|r| r.route), error }
         });
     }
     while let Some(attempt) = under_way.join_next().await {
         attempts.push(attempt.context("a ping's task")?);
     }
     Ok(attempts)
+}
+
+/// The first reply of a ping, which is ended then.
+async fn first_reply(mut command: JsonProcess, limit: Duration) -> Result<Reply> {
+    // The command gives up by itself, first on the connection and then on the reply.
+    let patience = limit * 2 + Duration::from_secs(5);
+    let is_reply = |line: &Value| Reply::parse(line).is_some();
+    let line = command.until("a reply", patience, is_reply).await?;
+    Reply::parse(&line).context("a reply")
 }
 
 /// Reports how many of `attempts` came through and how fast, and those that did not as faults.

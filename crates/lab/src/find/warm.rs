@@ -29,8 +29,8 @@ const KINDS: [NatKind; 11] = [
 /// Which of them restarts: one that nobody reaches without its own sending first.
 const RESTARTED: usize = 9;
 
-/// So few at a time that the two cores do not make the figures: most of a ping is waiting.
-const AT_ONCE: usize = 6;
+/// So few at a time that the machine's two cores do not make the figures.
+const AT_ONCE: usize = 2;
 
 /// What `baran ping` grants a connection by default.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! The world: hosts that run real nodes, and everything that happens to them.
 //!
 //! A host is a computer with an address, a NAT and a place; while it is on it runs a
-//! [`Node`](baran_proto::node::Node), the very machine of the real program. What the node wants
+//! [`Node`], the very machine of the real program. What the node wants
 //! done is carried out here at the level of QUIC's outcomes: a dial becomes a link after a
 //! handshake's time or fails after the driver's patience, a message arrives in order after the
 //! path's latency. No datagram is simulated; that is what makes 100,000 nodes fit one core.
@@ -322,7 +322,7 @@ impl World {
         }
     }
 
-    /// Runs to a moment. What nodes told their owners is in [`World::notes`].
+    /// Runs to a moment. What nodes told their owners is in its notes.
     pub fn run_until(&mut self, end: Instant) {
         loop {
             let event = self.queue.next();

@@ -50,7 +50,7 @@ impl Default for ShardConfig {
 /// What is to be done with a record that may be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Put it on disk together with its sequence, then [`Shard::commit`] it.
+    /// Put it on disk together with its sequence, then [commit](super::Shard::commit) it.
     New {
         /// For how long it will be kept.
         lifetime: Duration,
