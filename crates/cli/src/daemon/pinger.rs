@@ -236,7 +236,7 @@ async fn path_change(paths: &mut Option<PathWatch>) -> Option<PathInfo> {
 fn unreachable(peer: &PeerAddr, limit: Duration) -> String {
     let hint = if peer.addrs.is_empty() && peer.homes.is_empty() {
         "nobody who could be asked knows where it is: is it running, in the same network? Its \
-         invite would tell"
+         invite, or a --peer near it, would help"
     } else {
         "is it running, in the same network, and is the invite its latest?"
     };
