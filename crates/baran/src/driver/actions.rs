@@ -47,7 +47,7 @@ impl Driver {
                 Output::Retire(link) => {
                     self.retired.insert(link, 0);
                 }
-                Output::Close(link) => self.close(link, "the peer was restarted"),
+                Output::Close(link) => self.close(link, "nothing is heard on it"),
                 Output::CloseIfIdle(link) => self.close_if_idle(link),
                 Output::Knock(addr) => self.endpoint.control().knock(addr),
                 Output::Disk { token, action } => self.write(token, action),

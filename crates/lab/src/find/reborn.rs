@@ -76,11 +76,9 @@ async fn restart(
 /// Each says that it has joined.
 async fn all_joined(what: &str, nodes: &mut [Node], start: Instant, report: &mut Report) {
     for node in nodes.iter_mut() {
-        let name = node.host.name().to_owned();
-        match tokio::time::timeout_at(start + REBORN_MAX, node.joined()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => report.check(false, || format!("{what}: {error:#}")),
-            Err(_) => report.check(false, || format!("{what}: {name} has not joined")),
+        let left = (start + REBORN_MAX).saturating_duration_since(Instant::now());
+        if let Err(error) = node.joined_within(left).await {
+            report.check(false, || format!("{what}: {error:#}"));
         }
     }
     report.figure(format!("{what}: the last joined after"), start.elapsed().as_secs_f64(), "s");

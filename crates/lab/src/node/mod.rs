@@ -119,7 +119,16 @@ impl Node {
     ///
     /// If it does not say so in time.
     pub async fn joined(&mut self) -> Result<Value> {
-        self.daemon.until("joined", PATIENCE, is_event("joined")).await
+        self.joined_within(PATIENCE).await
+    }
+
+    /// As [`Node::joined`], with a time of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// If it does not say so in that time.
+    pub async fn joined_within(&mut self, limit: Duration) -> Result<Value> {
+        self.daemon.until("joined", limit, is_event("joined")).await
     }
 
     /// The port that the node listens on.

@@ -155,7 +155,7 @@ impl Node {
     }
 
     /// Nothing is heard on a link that stands: if the peer was restarted, it is where it was, and a
-    /// new link shows it (`drop_earlier_runs`).
+    /// new link shows it (`drop_dead_links`).
     pub(super) fn seek_silent(&mut self, now: Instant, link: LinkId) {
         let Some(peer) = self.links.get(&link).map(|link| link.peer) else { return };
         let Some(contact) = self.contact(peer).filter(|_| self.has_room_for(peer)) else { return };
@@ -167,12 +167,19 @@ impl Node {
             self.dial(now, peer, RemoteAddr::Direct(addr), Word::Peer);
         }
         self.attempt_signalled(now, peer, &[]);
+        // Its homes may be gone too: others know who is linked to it.
+        self.index.search(now, peer, true);
+    }
+
+    /// A link to a peer on which something is heard, or nothing was sent.
+    fn live_link_to(&self, peer: NodeId) -> Option<LinkId> {
+        self.link_to(peer).filter(|link| !self.links[link].paths.is_silent())
     }
 
     /// Somebody says where a peer that the owner wants may be.
     fn learn(&mut self, now: Instant, peer: &PeerAddr, vias: &[NodeId]) {
         let id = peer.id;
-        if self.link_to(id).is_some() {
+        if self.live_link_to(id).is_some() {
             return;
         }
         let Some(state) = self.peers.get_mut(&id) else { return };
@@ -187,7 +194,7 @@ impl Node {
         let (addrs, homes) = (state.claimed_addrs.clone(), state.claimed_homes.clone());
         let is_wanted = state.wanted;
         let is_for_itself = is_wanted || state.for_index || state.for_bootstrap;
-        let linked = |via: &NodeId| self.link_to(*via);
+        let linked = |via: &NodeId| self.live_link_to(*via);
         let mut signallers: Vec<_> = vias.iter().filter_map(linked).take(VIAS_MAX).collect();
         if signallers.is_empty() {
             signallers = homes.iter().filter_map(|home| linked(&home.id)).take(VIAS_MAX).collect();

@@ -104,7 +104,7 @@ impl Node {
     pub(super) fn handle_hello(&mut self, now: Instant, id: LinkId, hello: &Hello) {
         let Some(link) = self.links.get_mut(&id) else { return };
         (link.relays, link.run) = (hello.relays, hello.run);
-        self.drop_earlier_runs(now, id);
+        self.drop_dead_links(now, id);
         let Some(link) = self.links.get(&id) else { return };
         let relay = link.peer;
         if self.index.peer_hello(now, relay, hello.indexes, hello.unix_s) {

@@ -137,15 +137,18 @@ impl Node {
         self.outputs.extend(relayed.map(|path| close(path.path)));
     }
 
-    /// The peer of a link was restarted: what links it had before are dead, though nobody said so.
-    pub(super) fn drop_earlier_runs(&mut self, now: Instant, id: LinkId) {
+    /// A new link shows that others to the same peer are dead though nobody said so: they are of
+    /// an earlier run of the peer's node, or silent.
+    pub(super) fn drop_dead_links(&mut self, now: Instant, id: LinkId) {
         let Some(link) = self.links.get(&id) else { return };
         let (peer, run) = (link.peer, link.run);
         for other in self.links_to(peer) {
-            let is_earlier = self.links[&other].run != run && self.links[&other].run != 0;
-            if run != 0 && other < id && is_earlier {
+            let old = &self.links[&other];
+            let is_earlier = run != 0 && old.run != 0 && old.run != run;
+            if other < id && (is_earlier || old.paths.is_silent()) {
                 self.outputs.push_back(Output::Close(other));
                 self.handle_link_down(now, other);
+                self.index.end_search(peer);
             }
         }
     }

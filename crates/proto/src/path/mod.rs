@@ -151,6 +151,12 @@ impl PathManager {
         self.want_relay(now);
     }
 
+    /// Whether no path has been heard for a while, although something was sent.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.is_silence_told
+    }
+
     /// The path that carries the data.
     #[must_use]
     pub fn selected(&self) -> Option<Selected> {
