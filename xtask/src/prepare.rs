@@ -1,6 +1,7 @@
 //! Brings a bare machine to the point where every check can run, or says what is missing.
 //!
-//! The lab makes network namespaces with kernel NATs and needs nftables and iproute2; ring compiles
+//! The lab makes network namespaces with kernel NATs and needs nftables, iproute2, conntrack and
+//! faketime; ring compiles
 //! C. Where we are root and the machine has apt, what is missing is installed. Elsewhere the step
 //! fails with one line: a check that cannot run must not look like one that passed.
 
@@ -11,8 +12,14 @@ use anyhow::{Result, bail};
 use crate::process;
 
 /// A program that some check starts and the Debian packages that bring it.
-const PROGRAMS: [(&str, &str); 4] =
-    [("cc", "gcc libc6-dev"), ("nft", "nftables"), ("ip", "iproute2"), ("tc", "iproute2")];
+const PROGRAMS: [(&str, &str); 6] = [
+    ("cc", "gcc libc6-dev"),
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("conntrack", "conntrack"),
+    ("faketime", "faketime"),
+];
 
 /// Cargo commands that come as components of the toolchain.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
@@ -98,7 +105,8 @@ mod tests {
     #[test]
     fn each_missing_package_is_named_once() {
         assert_eq!(packages_for(|_| true), Vec::<&str>::new());
-        assert_eq!(packages_for(|program| program == "cc"), ["nftables", "iproute2"]);
-        assert_eq!(packages_for(|_| false), ["gcc", "libc6-dev", "nftables", "iproute2"]);
+        let lab = ["nftables", "iproute2", "conntrack", "faketime"];
+        assert_eq!(packages_for(|program| program == "cc"), lab);
+        assert_eq!(packages_for(|_| false), [&["gcc", "libc6-dev"], &lab[..]].concat());
     }
 }

@@ -49,13 +49,7 @@ pub enum DiskError {
 /// What the calendar says. Before 1970 it is 1970.
 pub(crate) fn unix_now() -> UnixTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let offset = clock_offset_s();
-    UnixTime::from_secs(since.as_secs().saturating_add_signed(offset))
-}
-
-/// Seconds by which tests make this node's calendar wrong.
-fn clock_offset_s() -> i64 {
-    std::env::var("BARAN_CLOCK_OFFSET_S").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    UnixTime::from_secs(since.as_secs())
 }
 
 impl Disk {
