@@ -70,8 +70,7 @@ async fn moves_from_the_relay_to_a_direct_path_under_traffic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_relay_carries_on_when_the_first_goes() {
     let relays = [builder().spawn().await.unwrap(), builder().spawn().await.unwrap()];
-    // Passing, so that the index does not connect the two before the test does.
-    let with_relays = || relays.iter().fold(shy().passing(), |node, relay| node.peer(at(relay)));
+    let with_relays = || relays.iter().fold(shy(), |node, relay| node.peer(at(relay)));
     let (a, b) = (with_relays().spawn().await.unwrap(), with_relays().spawn().await.unwrap());
     serve_echo(&b);
     // B has to be a guest of both before it is asked for.

@@ -23,7 +23,7 @@ use baran_proto::time::Instant;
 use baran_proto::wire::node::Home;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tracing::debug;
+use tracing::{debug, trace};
 
 use self::index::{Lan, Queries, found};
 use crate::find::Question;
@@ -205,6 +205,7 @@ impl Driver {
 
     fn input(&mut self, input: Input) {
         let now = self.now();
+        trace!(?input);
         self.node.handle_input(now, input);
         self.drain();
     }

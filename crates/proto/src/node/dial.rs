@@ -9,10 +9,11 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::home::{PeerHome, Usage};
+use super::home::{Held, PeerHome, Usage};
 use super::{DialId, Event, GateAction, LinkId, Node, Output, RemoteAddr, Timer, backoff};
 use crate::bootstrap;
 use crate::egress::canonical;
+use crate::frame::Channel;
 use crate::id::NodeId;
 use crate::invite::{ADDRS_MAX, PeerAddr};
 use crate::key::Key;
@@ -120,8 +121,10 @@ impl Node {
         if keep {
             self.handle_warm(now, peer.id, true);
         }
-        if self.link_to(peer.id).is_none() {
-            self.retry(now, peer.id);
+        match self.link_to(peer.id) {
+            None => self.retry(now, peer.id),
+            Some(link) if self.live_link_to(peer.id).is_none() => self.seek_silent(now, link),
+            Some(_) => {}
         }
     }
 
@@ -396,7 +399,10 @@ impl Node {
     pub(super) fn request_channel(&mut self, link: LinkId, target: NodeId) {
         let pending =
             self.requests.iter().any(|((on, _), for_peer)| *on == link && *for_peer == target);
-        let holds = self.held.iter().any(|((on, _), held)| *on == link && held.target == target);
+        let is_held = |((on, _), held): (&(LinkId, Channel), &Held)| {
+            *on == link && held.target == target && held.ours
+        };
+        let holds = self.held.iter().any(is_held);
         if pending || holds {
             return;
         }

@@ -20,7 +20,7 @@ use crate::wire::node::{HOME_ADDRS_MAX, Home, Release};
 
 /// How long a peer is sought for one request of the index. A handshake over a slow way takes one
 /// second, signalling and punching two; whoever is slower is no use to a look-up.
-const SEEK_MAX: Duration = Duration::from_secs(6);
+pub(super) const SEEK_MAX: Duration = Duration::from_secs(6);
 
 /// How long a link of no use is kept, in case that it is of use again.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -158,6 +158,9 @@ impl Node {
     /// new link shows it (`drop_dead_links`).
     pub(super) fn seek_silent(&mut self, now: Instant, link: LinkId) {
         let Some(peer) = self.links.get(&link).map(|link| link.peer) else { return };
+        if self.live_link_to(peer).is_some() {
+            return;
+        }
         let Some(contact) = self.contact(peer).filter(|_| self.has_room_for(peer)) else { return };
         let state = self.peers.entry(peer).or_default();
         state.for_index = true;
@@ -172,7 +175,7 @@ impl Node {
     }
 
     /// A link to a peer on which something is heard, or nothing was sent.
-    fn live_link_to(&self, peer: NodeId) -> Option<LinkId> {
+    pub(super) fn live_link_to(&self, peer: NodeId) -> Option<LinkId> {
         self.link_to(peer).filter(|link| !self.links[link].paths.is_silent())
     }
 
@@ -248,6 +251,15 @@ impl Node {
         self.bootstrap.handle_input(now, bootstrap::Input::DialFailed(id));
     }
 
+    /// A link to a peer stands: whoever sought it needs to no more.
+    pub(super) fn end_search_of(&mut self, peer: NodeId) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            (state.for_index, state.for_bootstrap) = (false, false);
+        }
+        self.timers.stop(Timer::Seek(peer));
+        self.index.end_search(peer);
+    }
+
     /// Tells index and bootstrap of the first link to a peer.
     pub(super) fn peer_came(&mut self, now: Instant, link: LinkId, remote: RemoteAddr) {
         let Some(state) = self.links.get(&link) else { return };
@@ -259,14 +271,9 @@ impl Node {
                 self.tell_homes(now);
             }
         }
-        if let Some(state) = self.peers.get_mut(&peer) {
-            (state.for_index, state.for_bootstrap) = (false, false);
-        }
-        self.timers.stop(Timer::Seek(peer));
         if let Some(contact) = self.contact(peer) {
             self.index.peer_up(now, contact);
         }
-        self.index.end_search(peer);
         let is_ours = side == Side::Client;
         self.bootstrap.handle_input(now, bootstrap::Input::PeerUp { peer, is_ours });
     }

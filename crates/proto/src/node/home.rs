@@ -79,7 +79,7 @@ pub(super) struct Held {
     pub(super) target: NodeId,
     pub(super) is_neighbour: bool,
     /// We asked for it, so we renew it while it is of use.
-    ours: bool,
+    pub(super) ours: bool,
     usage: Usage,
     /// Pause between renewals.
     renewal: Duration,
@@ -347,7 +347,7 @@ impl Node {
         if is_neighbour {
             self.mark_neighbour(now, target);
         }
-        match self.link_to(target) {
+        match self.live_link_to(target) {
             Some(link) => self.feed_paths(now, link, path::Input::RelayKnown),
             None if self.is_wanted(target) => {
                 // The target knocks at our address meanwhile: mostly that is all it takes.
@@ -419,7 +419,7 @@ impl Node {
             let held = Held { target, is_neighbour, ours, usage, renewal: TTL_MAX };
             self.held.insert((on, new.channel), held);
             // At most once for each channel: the address is what our home says it is.
-            if self.link_to(new.peer).is_none() {
+            if self.live_link_to(new.peer).is_none() {
                 let addr = canonical(new.peer_addr);
                 self.openness.sent(now, addr);
                 self.outputs.push_back(Output::Knock(addr));

@@ -1,18 +1,25 @@
 //! Links: how they come up and go, their paths, and the addresses told on them.
 
+use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
+use super::find::SEEK_MAX;
 use super::home::{PeerHome, Usage};
 use super::{Event, GateAction, LinkId, NewLink, Node, Output, PAIR_TTL, RemoteAddr, Timer};
 use crate::egress::canonical;
 use crate::id::NodeId;
-use crate::path::{self, PathId, PathManager, Remote, Side};
+use crate::path::{self, PathId, PathManager, Remote, Selected, Side};
 use crate::time::Instant;
 use crate::wire::NodeMessage;
-use crate::wire::node::{Hello, Homes};
+use crate::wire::node::{Hello, Homes, Need};
 
 /// Most candidates that one peer is told, as many as QUIC lets us probe.
 pub(super) const CANDIDATES_MAX: usize = 8;
+
+/// How long a silent link is left to be heard again once another link to the peer stands, beside
+/// three round trips: its paths are pinged at that moment, and what reached the peer for the new
+/// link would reach it for the old one too.
+const SUPERSEDED_MAX: Duration = Duration::from_millis(750);
 
 /// A link to a peer.
 #[derive(Debug)]
@@ -30,6 +37,9 @@ pub(super) struct Link {
     is_neighbour: bool,
     /// The owner does not use it: it is there for the index, or to ask the peer for others.
     pub(super) is_means: bool,
+    /// It may be dead: one of the two sides thought so and made another.
+    pub(super) is_superseded: bool,
+    up_at: Instant,
     /// A relayed path was or is among the paths.
     pub(super) was_relayed: bool,
     /// We asked for a reservation and wait for the answer.
@@ -79,6 +89,8 @@ impl Node {
                 relays: false,
                 is_neighbour: self.is_neighbour_addr(remote),
                 is_means,
+                is_superseded: false,
+                up_at: now,
                 was_relayed: false,
                 is_asked: false,
                 home_addr: None,
@@ -105,24 +117,33 @@ impl Node {
                 run: self.run,
             }),
         );
+        if !is_means && side == Side::Server {
+            self.send(id, NodeMessage::Need(Need {}));
+        }
         self.send_homes(id);
+        self.end_search_of(peer);
         if is_first {
             self.peer_came(now, id, remote);
         }
         self.watch_idle(now, id);
         self.ask_as_home(id);
         self.offer_candidates_to(now, id);
+        self.supersede_older(now, id);
         self.retire_duplicates(peer);
         self.ask_signaller(id);
     }
 
-    /// The owner uses a link: it is worth warm paths beside the one in use.
+    /// The owner uses a link, or the peer's: it is worth warm paths beside the one in use.
     pub(super) fn value(&mut self, now: Instant, id: LinkId) {
         let wanted = self.config.path.relayed_paths;
         let Some(link) = self.links.get_mut(&id).filter(|link| link.is_means) else { return };
         link.is_means = false;
+        let side = link.side;
         link.paths.set_relayed_paths(now, wanted);
         self.drain_paths(now, id);
+        if side == Side::Server {
+            self.send(id, NodeMessage::Need(Need {}));
+        }
     }
 
     /// A link that the owner does not use is direct: the relayed paths by which it came up are
@@ -137,20 +158,50 @@ impl Node {
         self.outputs.extend(relayed.map(|path| close(path.path)));
     }
 
-    /// A new link shows that others to the same peer are dead though nobody said so: they are of
-    /// an earlier run of the peer's node, or silent.
+    /// A new link is preferred to those that we hear nothing on, and to those that the peer seems
+    /// to hear nothing on: it would not have dialled, unless both did at the same time.
+    fn supersede_older(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let (peer, is_dialled) = (link.peer, link.side == Side::Server);
+        for other in self.links_to(peer).into_iter().filter(|other| *other < id) {
+            let Some(old) = self.links.get_mut(&other) else { continue };
+            if old.paths.is_silent() || is_dialled && now - old.up_at > SEEK_MAX {
+                old.is_superseded = true;
+                let rtt = old.paths.selected().and_then(|path| path.rtt).unwrap_or_default();
+                self.timers.set(Timer::Superseded(other), now + SUPERSEDED_MAX + rtt * 3);
+                let ping = |path: Selected| Output::Path {
+                    link: other,
+                    action: path::Output::Ping(path.path),
+                };
+                self.outputs.extend(old.paths.paths().map(ping));
+            }
+        }
+    }
+
+    /// The first word on a new link shows whether older ones are of an earlier run of the peer's
+    /// node, which cannot tell us that they are dead.
     pub(super) fn drop_dead_links(&mut self, now: Instant, id: LinkId) {
         let Some(link) = self.links.get(&id) else { return };
         let (peer, run) = (link.peer, link.run);
-        for other in self.links_to(peer) {
-            let old = &self.links[&other];
-            let is_earlier = run != 0 && old.run != 0 && old.run != run;
-            if other < id && (is_earlier || old.paths.is_silent()) {
-                self.outputs.push_back(Output::Close(other));
-                self.handle_link_down(now, other);
-                self.index.end_search(peer);
+        for other in self.links_to(peer).into_iter().filter(|other| *other < id) {
+            let is_earlier = |old: &Link| run != 0 && old.run != 0 && old.run != run;
+            if self.links.get(&other).is_some_and(is_earlier) {
+                self.drop_dead_link(now, other);
             }
         }
+    }
+
+    /// Closes a link that is silent still, though the peer is there; one that is heard again keeps
+    /// the conversations on it.
+    pub(super) fn drop_if_silent(&mut self, now: Instant, id: LinkId) {
+        if self.links.get(&id).is_some_and(|link| link.paths.is_silent()) {
+            self.drop_dead_link(now, id);
+        }
+    }
+
+    fn drop_dead_link(&mut self, now: Instant, id: LinkId) {
+        self.outputs.push_back(Output::Close(id));
+        self.handle_link_down(now, id);
     }
 
     /// All links to a peer.
@@ -181,6 +232,7 @@ impl Node {
         }
         self.timers.stop(Timer::Paths(id));
         self.timers.stop(Timer::Idle(id));
+        self.timers.stop(Timer::Superseded(id));
         self.drop_home(now, id, &link);
         self.drop_held(id);
         self.release_channels(|usage| usage.is_of(id));

@@ -7,8 +7,9 @@
 //! back as an [`Input`].
 //!
 //! Two peers that dial each other at once get two links. Both sides prefer the one whose client
-//! has the lower id, and among links of the same client the newest; a link that is not preferred
-//! takes no new sessions and is closed by its client when idle.
+//! has the lower id, and among links of the same client the newest, but none that was silent when
+//! another came; a link that is not preferred takes no new sessions and is closed by its client
+//! when idle.
 
 mod api;
 mod dial;
@@ -75,6 +76,8 @@ enum Timer {
     Seek(NodeId),
     /// A link may be of no use.
     Idle(LinkId),
+    /// A link that another one replaces may still be silent.
+    Superseded(LinkId),
     /// Tell the peers where we are.
     Tell,
 }
@@ -153,7 +156,10 @@ impl Node {
     #[must_use]
     pub fn link_to(&self, peer: NodeId) -> Option<LinkId> {
         let links = self.by_peer.get(&peer)?.iter().copied();
-        links.max_by_key(|id| (self.links[id].client(self.id) == self.id.min(peer), *id))
+        links.max_by_key(|id| {
+            let link = &self.links[id];
+            (!link.is_superseded, link.client(self.id) == self.id.min(peer), *id)
+        })
     }
 
     /// Who we are.
@@ -235,6 +241,7 @@ impl Node {
             NodeMessage::Hello(hello) => self.handle_hello(now, link, &hello),
             NodeMessage::Reserve(_) => self.handle_reserve(now, link),
             NodeMessage::Release(_) => self.handle_release(now, peer),
+            NodeMessage::Need(_) => self.value(now, link),
             NodeMessage::Reserved(granted) => self.handle_reserved(now, link, &granted),
             NodeMessage::RelayOpen(open) => self.handle_relay_open(now, link, &open),
             NodeMessage::RelayOpened(opened) => self.handle_relay_opened(now, link, &opened),
@@ -279,6 +286,7 @@ impl Node {
                 }
                 Timer::Seek(peer) => self.end_seek(now, peer),
                 Timer::Idle(link) => self.check_idle(now, link),
+                Timer::Superseded(link) => self.drop_if_silent(now, link),
                 Timer::Tell => self.tell_homes_now(now),
             }
         }

@@ -41,6 +41,8 @@ pub enum NodeMessage {
     Homes(Homes),
     /// Gives a reservation back (type 10).
     Release(Release),
+    /// The sender's owner uses the connection (type 11).
+    Need(Need),
     /// About the index (types 16 to 31).
     Index(IndexMessage),
 }
@@ -76,6 +78,12 @@ pub struct Reserve {}
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Release {}
+
+/// The sender's owner uses the connection: it is worth warm relayed paths, to which only the client
+/// can see. Sent by the server.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Need {}
 
 /// Grants a reservation, with the limits that the relay's owner set.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -279,6 +287,7 @@ impl NodeMessage {
             Self::RelayClosed(body) => encoder.u8(8)?.encode(body)?,
             Self::Homes(body) => encoder.u8(9)?.encode(body)?,
             Self::Release(body) => encoder.u8(10)?.encode(body)?,
+            Self::Need(body) => encoder.u8(11)?.encode(body)?,
             Self::Index(message) => return message.encode(encoder),
         };
         Ok(())
@@ -300,6 +309,7 @@ impl NodeMessage {
             8 => Self::RelayClosed(decoder.decode()?),
             9 => Self::Homes(decoder.decode()?),
             10 => Self::Release(decoder.decode()?),
+            11 => Self::Need(decoder.decode()?),
             16..32 => return Ok(IndexMessage::decode(number, decoder)?.map(Self::Index)),
             _ => return Ok(None),
         }))

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::index::{Digest, Find, Found, Lacking, Offer, RecordKind, Store, StoreOutcome, Stored};
 use super::mux::{Credit, SessionClose, SessionOpen};
-use super::node::{Hello, Home, Homes, RefusalReason, Refused, RelayIncoming, RelayOpen, Release};
+use super::node::{
+    Hello, Home, Homes, Need, RefusalReason, Refused, RelayIncoming, RelayOpen, Release,
+};
 use super::*;
 use crate::egress::is_unicast;
 use crate::frame::Channel;
@@ -92,6 +94,7 @@ fn node_message() -> impl Strategy<Value = NodeMessage> {
             NodeMessage::Hello(Hello { relays, indexes, unix_s, run: 0 })
         }),
         Just(NodeMessage::Release(Release {})),
+        Just(NodeMessage::Need(Need {})),
         (any::<u32>(), id())
             .prop_map(|(request, target)| NodeMessage::RelayOpen(RelayOpen { request, target })),
         any::<Option<u32>>().prop_map(|request| NodeMessage::Refused(Refused {
@@ -311,6 +314,7 @@ fn golden_vectors() {
     let refused = Refused { request: Some(9), reason: RefusalReason::NoReservation };
     assert_eq!(encode(NodeMessage::Refused(refused)), hex("0007 82 05 a2 0009 0103"));
     assert_eq!(encode(NodeMessage::Release(Release {})), hex("0003 82 0a a0"));
+    assert_eq!(encode(NodeMessage::Need(Need {})), hex("0003 82 0b a0"));
     let addrs = vec!["192.0.2.1:4433".parse().unwrap()];
     let homes = vec![Home { id: NodeId::from_bytes([0xAB; 32]), addrs: addrs.clone() }];
     let homes = Homes { homes, addrs, is_open: true };

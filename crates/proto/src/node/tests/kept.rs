@@ -8,9 +8,10 @@ use super::bare::{
 use super::world::{Nat, World, config, id};
 use super::*;
 use crate::key::Key;
-use crate::wire::node::{Homes, Release, Reserve};
+use crate::wire::node::{Homes, Need, Release, Reserve};
 
 const RESERVE: NodeMessage = NodeMessage::Reserve(Reserve {});
+const NEED: NodeMessage = NodeMessage::Need(Need {});
 const RELEASE: NodeMessage = NodeMessage::Release(Release {});
 
 fn closes(outputs: &[Output], link: LinkId) -> usize {
@@ -31,7 +32,7 @@ fn nothing_is_reserved_at_a_peer_that_is_not_kept() {
     assert_eq!(sent(&node.say(wanted_once, hello())), []);
     assert!(!sent(&node.run(secs(20))).contains(&RESERVE));
     // The owner wants to keep one that is there.
-    assert_eq!(sent(&node.want(1, true)), [RESERVE]);
+    assert_eq!(sent(&node.want(1, true)), [NEED, RESERVE]);
     assert_eq!(sent(&node.want(1, true)), [], "asked already");
     node.say(link, reserved(1800));
     assert_eq!(node.node.our_homes().len(), 1);

@@ -3,6 +3,7 @@ mod carry;
 mod find;
 mod inputs;
 mod kept;
+mod silent;
 mod world;
 
 use std::hash::{DefaultHasher, Hasher};
