@@ -17,7 +17,7 @@ const FAULTS_SHOWN: usize = 12;
 
 /// Pings of an attempt, and the milliseconds between them: a connection from before a peer's death
 /// is there until silence shows that it is none, and what was sent on it is lost.
-const COUNT: &str = "5";
+const COUNT: &str = "8";
 const INTERVAL_MS: &str = "1000";
 
 /// One node's attempt to reach another, by their places in the list.
@@ -83,23 +83,6 @@ async fn first_reply(mut command: JsonProcess, limit: Duration) -> Result<Reply>
     let is_reply = |line: &Value| Reply::parse(line).is_some();
     let line = command.until("a reply", patience, is_reply).await?;
     Reply::parse(&line).context("a reply")
-}
-
-/// The same, and once more along those pairs that were not reached: a connection that the dead node
-/// relayed is given up after up to 16 s of silence.
-pub(super) async fn ping_twice(
-    nodes: &[Node],
-    pairs: &[(usize, usize)],
-    at_once: usize,
-    limit: Duration,
-) -> Result<Vec<Attempt>> {
-    let mut attempts = ping(nodes, pairs, at_once, limit).await?;
-    let failed = |attempt: &Attempt| attempt.reached.is_none();
-    let again: Vec<_> =
-        attempts.iter().filter(|one| failed(one)).map(|one| (one.from, one.to)).collect();
-    attempts.retain(|one| !failed(one));
-    attempts.extend(ping(nodes, &again, at_once, limit).await?);
-    Ok(attempts)
 }
 
 /// Reports how many of `attempts` came through and how fast, and those that did not as faults.

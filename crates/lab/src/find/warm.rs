@@ -39,7 +39,7 @@ pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
     let mut fleet = Fleet::form(dir, &KINDS, report).await?;
     fleet.introducer.kill().await?;
     let nodes = &fleet.nodes;
-    let attempts = pairs::ping_twice(nodes, &pairs::all(nodes.len()), AT_ONCE, LIMIT).await?;
+    let attempts = pairs::ping(nodes, &pairs::all(nodes.len()), AT_ONCE, LIMIT).await?;
     pairs::tell("after the public node's death", nodes, &attempts, report);
 
     sleep(LONG_DEAD).await;
@@ -55,7 +55,7 @@ pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
     let nodes = &fleet.nodes;
     let others = (0..nodes.len()).filter(|n| *n != RESTARTED);
     let to_and_fro = others.flat_map(|n| [(RESTARTED, n), (n, RESTARTED)]).collect::<Vec<_>>();
-    let attempts = pairs::ping_twice(nodes, &to_and_fro, AT_ONCE, LIMIT).await?;
+    let attempts = pairs::ping(nodes, &to_and_fro, AT_ONCE, LIMIT).await?;
     pairs::tell("to and from the restarted node", nodes, &attempts, report);
     Ok(())
 }

@@ -133,8 +133,11 @@ impl Index {
             ..LookupConfig::default()
         };
         let mut start = self.start_candidates(&target);
-        if let Goal::Table = goal {
-            self.leave_own_side(&target, &mut start);
+        match goal {
+            Goal::Table => self.leave_own_side(&target, &mut start),
+            // Its link is silent, else it were not sought: others are to say where it is.
+            Goal::Peer { id, .. } => start.retain(|one| one.peer.id != id || !one.is_linked),
+            Goal::Find { .. } | Goal::Store(_) => {}
         }
         self.table.looked_up(now, &target);
         let lookup = Lookup::new(target, self.id, goal.purpose(), config, start);

@@ -158,8 +158,8 @@ impl Node {
     /// new link shows it (`drop_dead_links`).
     pub(super) fn seek_silent(&mut self, now: Instant, link: LinkId) {
         let Some(peer) = self.links.get(&link).map(|link| link.peer) else { return };
-        if self.live_link_to(peer).is_some() {
-            return;
+        if self.links_to(peer).iter().any(|other| !self.links[other].paths.is_silent()) {
+            return self.supersede(now, link);
         }
         let Some(contact) = self.contact(peer).filter(|_| self.has_room_for(peer)) else { return };
         let state = self.peers.entry(peer).or_default();
@@ -209,8 +209,11 @@ impl Node {
         } else if signallers.is_empty() && is_for_itself {
             // For a look-up one home will do: there are others to be asked.
             let homes_max = if is_wanted { VIAS_MAX } else { 1 };
-            for home in homes.iter().take(homes_max) {
-                self.want_as_home(now, home, id, Word::Peer);
+            // One that is linked is silent, or it would be among the signallers.
+            let is_absent = |home: &Home| self.link_to(home.id).is_none();
+            let absent: Vec<_> = homes.into_iter().filter(is_absent).take(homes_max).collect();
+            for home in absent {
+                self.want_as_home(now, &home, id, Word::Peer);
             }
         }
         for link in signallers {

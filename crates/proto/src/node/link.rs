@@ -164,18 +164,23 @@ impl Node {
         let Some(link) = self.links.get(&id) else { return };
         let (peer, is_dialled) = (link.peer, link.side == Side::Server);
         for other in self.links_to(peer).into_iter().filter(|other| *other < id) {
-            let Some(old) = self.links.get_mut(&other) else { continue };
-            if old.paths.is_silent() || is_dialled && now - old.up_at > SEEK_MAX {
-                old.is_superseded = true;
-                let rtt = old.paths.selected().and_then(|path| path.rtt).unwrap_or_default();
-                self.timers.set(Timer::Superseded(other), now + SUPERSEDED_MAX + rtt * 3);
-                let ping = |path: Selected| Output::Path {
-                    link: other,
-                    action: path::Output::Ping(path.path),
-                };
-                self.outputs.extend(old.paths.paths().map(ping));
+            let is_over =
+                |old: &Link| old.paths.is_silent() || is_dialled && now - old.up_at > SEEK_MAX;
+            if self.links.get(&other).is_some_and(is_over) {
+                self.supersede(now, other);
             }
         }
+    }
+
+    /// Prefers any other link to the peer, and looks in a moment whether this one is dead.
+    pub(super) fn supersede(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.is_superseded = true;
+        let rtt = link.paths.selected().and_then(|path| path.rtt).unwrap_or_default();
+        self.timers.set(Timer::Superseded(id), now + SUPERSEDED_MAX + rtt * 3);
+        let ping = |path: Selected| path::Output::Ping(path.path);
+        let pings = link.paths.paths().map(|path| Output::Path { link: id, action: ping(path) });
+        self.outputs.extend(pings);
     }
 
     /// The first word on a new link shows whether older ones are of an earlier run of the peer's

@@ -3,7 +3,9 @@
 use super::bare::{Bare, addr, hello, relay_opened, sent, told};
 use super::world::{config, id};
 use super::*;
-use crate::wire::node::Need;
+use crate::key::Key;
+use crate::wire::IndexMessage;
+use crate::wire::node::{Hello, Need};
 
 const NEED: NodeMessage = NodeMessage::Need(Need {});
 
@@ -146,4 +148,38 @@ fn a_peer_that_dials_again_hears_nothing_on_the_old_link() {
         (node.node.link_to(id(n)), Some(if is_ours_preferred { ours } else { theirs }))
     });
     assert!(crossing.iter().all(|(is, expected)| is == expected), "{crossing:?}");
+}
+
+#[test]
+fn one_that_falls_silent_after_another_came_is_given_up_too() {
+    let mut node = Bare::new(config());
+    let old = node.up_relayed(2);
+    let new = node.up_relayed(2);
+    let mut counters = Counters::of(old);
+    counters.run(&mut node, Duration::from_millis(300), true);
+    let outputs = counters.run(&mut node, Duration::from_secs(5), false);
+    assert!(closes(&outputs, old), "{outputs:?}");
+    assert!(!closes(&outputs, new) && node.node.link_to(id(2)) == Some(new));
+}
+
+#[test]
+fn others_are_asked_where_a_silent_peer_is() {
+    let mut node = Bare::new(config());
+    let other = node.up(1);
+    let link = node.up_relayed(2);
+    for (link, run) in [(other, 1), (link, 2)] {
+        node.say(link, NodeMessage::Hello(Hello { relays: true, indexes: true, unix_s: 0, run }));
+    }
+    node.run(Duration::from_secs(120));
+    let mut counters = Counters::of(link);
+    counters.run(&mut node, Duration::from_millis(300), true);
+    let outputs = counters.run(&mut node, Duration::from_secs(3), false);
+    let key = Key::of_node(id(2));
+    let is_asked = |output: &Output| match output {
+        Output::Send { link, message: NodeMessage::Index(IndexMessage::Find(find)) } => {
+            *link == other && find.target == key
+        }
+        _ => false,
+    };
+    assert!(outputs.iter().any(is_asked), "{outputs:?}");
 }
