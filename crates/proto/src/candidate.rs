@@ -68,8 +68,8 @@ impl HostAddr {
 #[derive(Debug, Default)]
 pub struct Candidates {
     host: Vec<HostAddr>,
-    /// Ports that our socket is bound to, one for each bind.
-    ports: Vec<u16>,
+    /// What our sockets are bound to.
+    bound: Vec<SocketAddr>,
     reports: BTreeMap<NodeId, SocketAddr>,
     /// What follows from all that, because it is asked for much more often than it changes.
     outlook: Outlook,
@@ -92,13 +92,14 @@ impl Default for Outlook {
 }
 
 impl Candidates {
-    /// Replaces the addresses of our interfaces and our ports. Returns whether anything changed.
-    pub fn set_host(&mut self, mut host: Vec<HostAddr>, ports: Vec<u16>) -> bool {
+    /// Replaces the addresses of our interfaces and those that our sockets are bound to. Returns
+    /// whether anything changed.
+    pub fn set_host(&mut self, mut host: Vec<HostAddr>, bound: Vec<SocketAddr>) -> bool {
         host.sort_unstable();
         host.dedup();
-        let changed = (&self.host, &self.ports) != (&host, &ports);
+        let changed = (&self.host, &self.bound) != (&host, &bound);
         self.host = host;
-        self.ports = ports;
+        self.bound = bound;
         self.refresh();
         changed
     }
@@ -173,7 +174,9 @@ impl Candidates {
     }
 
     fn is_host(&self, addr: SocketAddr) -> bool {
-        self.ports.contains(&addr.port()) && self.host.iter().any(|host| host.ip == addr.ip())
+        let is_bound =
+            |bound: &SocketAddr| bound.port() == addr.port() && covers(*bound, addr.ip());
+        self.bound.iter().any(is_bound) && self.host.iter().any(|host| host.ip == addr.ip())
     }
 
     /// Whether `ip` lies on a network that one of our interfaces is on.
@@ -199,14 +202,15 @@ impl Candidates {
         self.host.iter().map(|host| (host.ip, host.prefix)).collect()
     }
 
-    /// Host addresses with our ports, best (public) first.
+    /// Host addresses with the ports of the sockets that are reached there, best (public) first.
     #[must_use]
     pub fn host_addrs(&self) -> Vec<SocketAddr> {
-        let mut addrs: Vec<_> = self
-            .host
-            .iter()
-            .flat_map(|host| self.ports.iter().map(|port| SocketAddr::new(host.ip, *port)))
-            .collect();
+        let bound_at = |host: &HostAddr| {
+            let ip = host.ip;
+            let here = self.bound.iter().filter(move |bound| covers(**bound, ip));
+            here.map(move |bound| SocketAddr::new(ip, bound.port()))
+        };
+        let mut addrs: Vec<_> = self.host.iter().flat_map(bound_at).collect();
         addrs.sort_by_key(|addr| (!is_public(addr.ip()), *addr));
         addrs.dedup();
         addrs
@@ -245,6 +249,16 @@ impl Candidates {
             new
         });
         offer
+    }
+}
+
+/// Whether a socket bound to `bound` is reached at `ip`. One bound to all of IPv6 takes IPv4 too.
+#[must_use]
+pub fn covers(bound: SocketAddr, ip: IpAddr) -> bool {
+    match bound.ip() {
+        IpAddr::V6(any) if any.is_unspecified() => true,
+        IpAddr::V4(any) if any.is_unspecified() => ip.is_ipv4(),
+        bound => bound.to_canonical() == ip,
     }
 }
 
@@ -289,7 +303,7 @@ mod tests {
     fn candidates(host: &str, reports: &[&str]) -> Candidates {
         let mut candidates = Candidates::default();
         let host = HostAddr { ip: host.parse().unwrap(), prefix: 24 };
-        candidates.set_host(vec![host], vec![4000]);
+        candidates.set_host(vec![host], vec![addr("[::]:4000")]);
         for (n, report) in (1..).zip(reports) {
             candidates.report(peer(n), addr(report));
         }
@@ -326,6 +340,22 @@ mod tests {
             spoken.report(peer(9), SocketAddr::from(([6, 6, 6, 6], port)));
         }
         assert_eq!(spoken.offer(false, 8), [addr("9.9.9.9:7")]);
+    }
+
+    #[test]
+    fn an_interface_has_the_ports_of_the_sockets_bound_to_it() {
+        let mut candidates = Candidates::default();
+        let hosts = ["10.0.0.1", "127.0.0.1", "::1"];
+        let hosts = hosts.map(|ip| HostAddr { ip: ip.parse().unwrap(), prefix: 24 });
+        let offered = |candidates: &mut Candidates, bound: &[&str]| {
+            candidates.set_host(hosts.to_vec(), bound.iter().map(|text| addr(text)).collect());
+            candidates.host_addrs()
+        };
+        let each = offered(&mut candidates, &["127.0.0.1:1", "[::1]:2"]);
+        assert_eq!(each, ["127.0.0.1:1", "[::1]:2"].map(addr));
+        let all_v4 = offered(&mut candidates, &["0.0.0.0:3"]);
+        assert_eq!(all_v4, ["10.0.0.1:3", "127.0.0.1:3"].map(addr));
+        assert_eq!(offered(&mut candidates, &["[::]:4"]).len(), 3);
     }
 
     #[test]

@@ -9,12 +9,13 @@ mod actions;
 mod index;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use baran_net::endpoint::{Endpoint, EndpointEvent, NewLink};
 use baran_net::link::{Link, LinkEvent, link_code};
+use baran_proto::candidate::covers;
 use baran_proto::egress::canonical;
 use baran_proto::machine::{Machine, check_deadline};
 use baran_proto::node::{DialId, HostAddr, Input, LinkId, Node, RemoteAddr};
@@ -338,7 +339,6 @@ impl Driver {
 
     fn look_at_interfaces(&mut self) {
         let local = self.endpoint.control().local_addrs();
-        let ports: Vec<_> = local.iter().map(SocketAddr::port).collect();
         let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
         // Who binds to loopback itself is to be reached there.
         let is_bound = |ip| local.iter().any(|bound| canonical(*bound).ip() == ip);
@@ -349,9 +349,9 @@ impl Driver {
                 !is_loopback && !interface.is_link_local()
             })
             .map(|interface| HostAddr { ip: interface.ip(), prefix: prefix_of(&interface.addr) })
-            .filter(|host| local.iter().any(|bound| covers(bound.ip(), host.ip)))
+            .filter(|host| local.iter().any(|bound| covers(*bound, host.ip)))
             .collect();
-        self.input(Input::HostAddrs { addrs, ports });
+        self.input(Input::HostAddrs { addrs, bound: local });
     }
 
     fn refresh_snapshot(&self) {
@@ -376,14 +376,5 @@ fn prefix_of(addr: &if_addrs::IfAddr) -> u8 {
     match addr {
         if_addrs::IfAddr::V4(v4) => v4.prefixlen,
         if_addrs::IfAddr::V6(v6) => v6.prefixlen,
-    }
-}
-
-/// Whether a socket bound to `bound` is reached at `ip`.
-fn covers(bound: IpAddr, ip: IpAddr) -> bool {
-    match bound {
-        IpAddr::V6(any) if any.is_unspecified() => true,
-        IpAddr::V4(any) if any.is_unspecified() => ip.is_ipv4(),
-        bound => canonical(SocketAddr::new(bound, 0)).ip() == ip,
     }
 }

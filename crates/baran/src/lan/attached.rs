@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
+use baran_proto::candidate::covers;
 use baran_proto::egress::Net;
 use if_addrs::{IfAddr, Interface};
 use mdns_sd::ScopedIp;
@@ -46,7 +47,7 @@ impl Attached {
         let mut interfaces = interfaces;
         interfaces.retain(|interface| {
             let has_room = prefix_of(&interface.addr) < bits_of(&interface.addr) - 1;
-            let is_bound = local.iter().any(|local| covers(local.ip(), interface.ip()));
+            let is_bound = local.iter().any(|local| covers(*local, interface.ip()));
             has_room && is_bound && !interface.is_loopback() && !interface.is_p2p()
         });
         let is_link_local = interfaces.iter().all(|interface| is_link_local(interface.ip()));
@@ -96,15 +97,6 @@ fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    }
-}
-
-/// Whether a socket bound to `bound` is reached at `ip`.
-fn covers(bound: IpAddr, ip: IpAddr) -> bool {
-    match bound {
-        IpAddr::V6(any) if any.is_unspecified() => true,
-        IpAddr::V4(any) if any.is_unspecified() => ip.is_ipv4(),
-        bound => bound.to_canonical() == ip,
     }
 }
 

@@ -114,12 +114,12 @@ pub enum Input {
     Unwant(NodeId),
     /// The owner wants this peer neither once nor for good. A link that stands stays.
     Forget(NodeId),
-    /// The addresses of our interfaces, and the ports of our socket.
+    /// The addresses of our interfaces, and what our sockets are bound to.
     HostAddrs {
         /// All of them, loopback left out.
         addrs: Vec<HostAddr>,
         /// At least one.
-        ports: Vec<u16>,
+        bound: Vec<SocketAddr>,
     },
     /// What the calendar says: at the start before all else, and now and then.
     Clock(UnixTime),

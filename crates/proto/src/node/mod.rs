@@ -256,8 +256,8 @@ impl Node {
         }
     }
 
-    fn handle_host_addrs(&mut self, now: Instant, addrs: Vec<HostAddr>, ports: Vec<u16>) {
-        if self.candidates.set_host(addrs, ports) {
+    fn handle_host_addrs(&mut self, now: Instant, addrs: Vec<HostAddr>, bound: Vec<SocketAddr>) {
+        if self.candidates.set_host(addrs, bound) {
             let nets = self.candidates.host_nets();
             self.outputs.push_back(Output::Gate(GateAction::LocalNets(nets)));
             self.offer_candidates(now);
@@ -317,7 +317,7 @@ impl Machine for Node {
             Input::Want { peer, keep } => self.handle_want(now, &peer, keep),
             Input::Unwant(peer) => self.handle_unwant(peer),
             Input::Forget(peer) => self.handle_forget(now, peer),
-            Input::HostAddrs { addrs, ports } => self.handle_host_addrs(now, addrs, ports),
+            Input::HostAddrs { addrs, bound } => self.handle_host_addrs(now, addrs, bound),
             Input::DialFailed(dial) => self.handle_dial_failed(now, dial),
             Input::LinkUp { link, peer, side, path, remote, dial } => {
                 self.handle_link_up(now, link, NewLink { peer, side, path, remote, dial });

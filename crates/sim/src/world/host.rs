@@ -236,7 +236,7 @@ impl World {
         let local = self.hosts[host as usize].local(host);
         let prefix = if local.ip() == IpAddr::from(self.hosts[host as usize].ip) { 32 } else { 24 };
         let addrs = vec![HostAddr { ip: local.ip(), prefix }];
-        self.input(host, Input::HostAddrs { addrs, ports: vec![local.port()] });
+        self.input(host, Input::HostAddrs { addrs, bound: vec![local] });
         self.start_node(host);
         self.plan_leave(host);
     }

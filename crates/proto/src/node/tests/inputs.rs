@@ -164,7 +164,10 @@ fn input() -> impl Strategy<Value = Input> {
         1 => peer().prop_map(Input::Unwant),
         1 => peer().prop_map(Input::Forget),
         1 => prop::collection::vec(host, 0..3)
-            .prop_map(|addrs| Input::HostAddrs { addrs, ports: vec![4000] }),
+            .prop_map(|addrs| Input::HostAddrs {
+                addrs,
+                bound: vec![SocketAddr::from(([0; 16], 4000))],
+            }),
         1 => (0u64..6).prop_map(|dial| Input::DialFailed(DialId(dial))),
         8 => links(),
         12 => (link(), message()).prop_map(|(link, message)| Input::Message { link, message }),

@@ -230,7 +230,7 @@ impl World {
         let unix = self.unix();
         self.input(n, Input::Clock(unix));
         let addrs = vec![HostAddr { ip: self.local(n).ip(), prefix: 24 }];
-        self.input(n, Input::HostAddrs { addrs, ports: vec![4000] });
+        self.input(n, Input::HostAddrs { addrs, bound: vec![SocketAddr::from(([0; 16], 4000))] });
     }
 
     /// What the calendar says.
