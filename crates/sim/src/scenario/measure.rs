@@ -7,6 +7,7 @@ use baran_proto::time::Instant;
 
 use super::queries::{Outcome, Queries, Sought};
 use crate::net::account::Traffic;
+use crate::net::kind::Kind;
 use crate::report::{Report, Series, Target, mean, quantile};
 use crate::world::World;
 
@@ -14,26 +15,40 @@ use crate::world::World;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cost {
     at: Instant,
+    /// Of all hosts together.
+    online: Duration,
     traffic: Traffic,
+    /// Links made, and deadlines of nodes that came.
+    links: u64,
+    wakes: u64,
     /// Look-ups and connections of users that are over.
     queries: usize,
 }
 
 impl Cost {
     pub(super) fn now(world: &World, queries: &Queries) -> Self {
-        Self { at: world.now(), traffic: world.traffic(), queries: queries.outcomes.len() }
+        Self {
+            at: world.now(),
+            online: world.time_online(),
+            traffic: world.traffic(),
+            links: world.totals().links,
+            wakes: world.totals().timeouts,
+            queries: queries.outcomes.len(),
+        }
     }
 
     /// Adds what nodes sent since `before`.
-    pub(super) fn report(&self, before: &Self, nodes: usize, report: &mut Report) {
-        let node_hours = (self.at - before.at).as_secs_f64() / 3600.0 * nodes as f64;
+    pub(super) fn report(&self, before: &Self, report: &mut Report) {
+        let node_hours = (self.online - before.online).as_secs_f64() / 3600.0;
+        let from = (before.at - Instant::ZERO).as_secs_f64() / 60.0;
+        report.figure("cost_from_min", "the following from minute", from.round(), "", None);
         let rate =
             |of: fn(&Traffic) -> u64| (of(&self.traffic) - of(&before.traffic)) as f64 / node_hours;
         let kb = 1e-3;
         let asked = (self.queries - before.queries) as f64 / node_hours;
         let name = "look-ups and connections, per node and hour";
         report.figure("queries_per_node_hour", name, asked, "", None);
-        let control = rate(|traffic| traffic.control_bytes) * kb;
+        let control = rate(Traffic::control_bytes) * kb;
         let most = Some(Target::AtMost(20.0));
         let name = "control messages sent, per node and hour";
         report.figure("control_kb_per_node_hour", name, control, "KB", most);
@@ -44,6 +59,18 @@ impl Cost {
         add("handshake_kb_per_node_hour", "handshakes", |traffic| traffic.handshake_bytes);
         add("dial_kb_per_node_hour", "dials that came to nothing", |traffic| traffic.dial_bytes);
         add("keep_alive_kb_per_node_hour", "keep-alives", |traffic| traffic.keep_alive_bytes);
+        let mut count = |key, name: &str, now: u64, then: u64| {
+            let name = format!("{name}, per node and hour");
+            report.figure(key, &name, (now - then) as f64 / node_hours, "", None);
+        };
+        count("links_per_node_hour", "links made", self.links, before.links);
+        count("wakes_per_node_hour", "deadlines", self.wakes, before.wakes);
+        for kind in Kind::ALL {
+            let [now, then] = [self, before].map(|cost| cost.traffic.control[kind as usize]);
+            let (key, name) = kind.names();
+            let name = format!("  of control messages: {name}");
+            report.figure(key, &name, (now - then) as f64 / node_hours, "B", None);
+        }
     }
 }
 
