@@ -55,6 +55,8 @@ pub(super) enum Goal {
     Store(Box<Storing>),
     /// The table is to be filled.
     Table,
+    /// Whoever came near while we were off is to be known.
+    Neighbours,
 }
 
 /// Storing a record of ours.
@@ -86,7 +88,7 @@ impl Goal {
         match self {
             Self::Find { kind, .. } => Some(*kind),
             Self::Peer { .. } => Some(RecordKind::Node),
-            Self::Store(_) | Self::Table => None,
+            Self::Store(_) | Self::Table | Self::Neighbours => None,
         }
     }
 
@@ -94,7 +96,7 @@ impl Goal {
         match self {
             Self::Find { kind, .. } => Purpose::Records(*kind),
             Self::Peer { id, .. } => Purpose::Peer(*id),
-            Self::Store(_) | Self::Table => Purpose::Nodes,
+            Self::Store(_) | Self::Table | Self::Neighbours => Purpose::Nodes,
         }
     }
 }
@@ -113,6 +115,7 @@ impl Index {
         };
         let replicas = match &goal {
             Goal::Store(storing) => storing.wanted,
+            Goal::Neighbours => self.config.warm_near,
             _ => self.config.replicas,
         };
         // A peer's contact is proved when it is dialled, so fewer need to be asked for it.
@@ -148,7 +151,7 @@ impl Index {
         let job = self.jobs.get(&id)?;
         let record = match &job.goal {
             Goal::Store(storing) => Some(storing.record.bytes().clone()),
-            Goal::Find { .. } | Goal::Peer { .. } | Goal::Table => None,
+            Goal::Find { .. } | Goal::Peer { .. } | Goal::Table | Goal::Neighbours => None,
         };
         Some(record)
     }
@@ -281,7 +284,7 @@ impl Index {
                         self.outputs.push_back(Output::Located { peer, vias: Vec::new() });
                     }
                 }
-                Goal::Peer { .. } | Goal::Store(_) | Goal::Table => {}
+                Goal::Peer { .. } | Goal::Store(_) | Goal::Table | Goal::Neighbours => {}
             }
         }
         has_records
@@ -351,7 +354,7 @@ impl Index {
                 self.event(Event::Done { query, cost });
             }
             Goal::Peer { id: wanted, .. } => self.outputs.push_back(Output::Searched(wanted)),
-            Goal::Store(_) | Goal::Table => {}
+            Goal::Store(_) | Goal::Table | Goal::Neighbours => {}
         }
         self.timers.set_no_later(Timer::Warm, now + super::warm::SETTLE);
     }

@@ -77,6 +77,8 @@ enum Timer {
     Idle(LinkId),
     /// Tell the peers where we are.
     Tell,
+    /// Say that a link is to last, if no reservation has said it.
+    Keep(LinkId),
 }
 
 /// A node. See the module's documentation.
@@ -280,6 +282,7 @@ impl Node {
                 Timer::Seek(peer) => self.end_seek(now, peer),
                 Timer::Idle(link) => self.check_idle(now, link),
                 Timer::Tell => self.tell_homes_now(now),
+                Timer::Keep(link) => self.say_kept(link),
             }
         }
         self.drain_parts(now);

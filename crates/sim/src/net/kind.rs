@@ -12,7 +12,7 @@ pub enum Kind {
     Homes,
     /// Reserve, Reserved, Release.
     Reservations,
-    /// RelayOpen and what follows from it.
+    /// `RelayOpen` and what follows from it.
     Channels,
     /// Find of a node's own accord: to fill its table, or before it stores.
     Find,
