@@ -61,9 +61,13 @@ impl Index {
         self.timers.set(Timer::Sync, now + PAUSE);
     }
 
-    /// A neighbour is gone, and with it copies of what we keep: whoever is a neighbour in its place
-    /// is offered them.
+    /// A neighbour is gone, and with it copies of what we keep: the others are offered them anew.
     pub(super) fn neighbour_left(&mut self, now: Instant) {
+        for id in self.near() {
+            if let Some(linked) = self.linked.get_mut(&id) {
+                linked.is_synced = false;
+            }
+        }
         let at = now + self.jitter(REPAIR);
         self.timers.set_no_later(Timer::Sync, at);
     }

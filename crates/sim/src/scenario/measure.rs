@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use baran_proto::time::Instant;
 
+use super::WARM;
 use super::queries::{Outcome, Queries, Sought};
 use crate::net::account::Traffic;
 use crate::net::kind::Kind;
@@ -49,7 +50,8 @@ impl Cost {
         let name = "look-ups and connections, per node and hour";
         report.figure("queries_per_node_hour", name, asked, "", None);
         let control = rate(Traffic::control_bytes) * kb;
-        let most = Some(Target::AtMost(20.0));
+        // A start is not what it costs to be there.
+        let most = (before.at >= Instant::ZERO + WARM).then_some(Target::AtMost(20.0));
         let name = "control messages sent, per node and hour";
         report.figure("control_kb_per_node_hour", name, control, "KB", most);
         let mut add = |key, name: &str, of| {
@@ -142,9 +144,13 @@ pub(super) fn connects(queries: &Queries, target: f64, report: &mut Report) {
 pub(super) fn publishing(queries: &Queries, report: &mut Report) {
     let kept: Vec<_> =
         queries.published.iter().filter_map(|one| one.kept).map(|(kept, _)| kept as f64).collect();
-    let answered = kept.len() as f64 / queries.published.len() as f64;
-    report.figure("published", "values published", queries.published.len() as f64, "", None);
-    report.figure("publish_answered", "of these stored somewhere", answered, "%", None);
+    let (all, void) =
+        (queries.published.len(), queries.published.iter().filter(|one| one.is_void).count());
+    report.figure("published", "values published", all as f64, "", None);
+    let name = "of these whose publisher was gone before it heard of a copy";
+    report.figure("publish_void", name, void as f64, "", None);
+    let stored = kept.iter().filter(|kept| **kept > 0.0).count() as f64 / (all - void) as f64;
+    report.figure("publish_stored", "of the others stored somewhere", stored, "%", None);
     report.figure("copies", "copies of a value at first, mean", mean(&kept), "", None);
 }
 
