@@ -24,6 +24,9 @@ pub struct IndexConfig {
     pub serves: bool,
     /// Nodes that keep a copy of a record, and entries of a bucket (Kademlia's k).
     pub replicas: usize,
+    /// Nodes that keep a copy of a node record: a few, for it is of use only while its author is
+    /// there to store it anew.
+    pub node_replicas: usize,
     /// Requests of one look-up under way at a time.
     pub in_flight: usize,
     /// The same of a look-up for a peer that is to be reached.
@@ -61,6 +64,7 @@ impl Default for IndexConfig {
         Self {
             serves: true,
             replicas: 20,
+            node_replicas: 8,
             in_flight: 10,
             in_flight_peer: 4,
             paths: 3,

@@ -55,6 +55,8 @@ pub(super) enum Goal {
     Store(Box<Storing>),
     /// The table is to be filled.
     Table,
+    /// Whoever came near while we were off is to be known.
+    Neighbours,
 }
 
 /// Storing a record of ours.
@@ -86,7 +88,7 @@ impl Goal {
         match self {
             Self::Find { kind, .. } => Some(*kind),
             Self::Peer { .. } => Some(RecordKind::Node),
-            Self::Store(_) | Self::Table => None,
+            Self::Store(_) | Self::Table | Self::Neighbours => None,
         }
     }
 
@@ -94,7 +96,7 @@ impl Goal {
         match self {
             Self::Find { kind, .. } => Purpose::Records(*kind),
             Self::Peer { id, .. } => Purpose::Peer(*id),
-            Self::Store(_) | Self::Table => Purpose::Nodes,
+            Self::Store(_) | Self::Table | Self::Neighbours => Purpose::Nodes,
         }
     }
 }
@@ -113,6 +115,7 @@ impl Index {
         };
         let replicas = match &goal {
             Goal::Store(storing) => storing.wanted,
+            Goal::Neighbours => self.config.warm_near,
             _ => self.config.replicas,
         };
         // A peer's contact is proved when it is dialled, so fewer need to be asked for it.
@@ -137,7 +140,7 @@ impl Index {
             Goal::Table => self.leave_own_side(&target, &mut start),
             // Its link is silent, else it were not sought: others are to say where it is.
             Goal::Peer { id, .. } => start.retain(|one| one.peer.id != id || !one.is_linked),
-            Goal::Find { .. } | Goal::Store(_) => {}
+            Goal::Find { .. } | Goal::Store(_) | Goal::Neighbours => {}
         }
         self.table.looked_up(now, &target);
         let lookup = Lookup::new(target, self.id, goal.purpose(), config, start);
@@ -151,7 +154,7 @@ impl Index {
         let job = self.jobs.get(&id)?;
         let record = match &job.goal {
             Goal::Store(storing) => Some(storing.record.bytes().clone()),
-            Goal::Find { .. } | Goal::Peer { .. } | Goal::Table => None,
+            Goal::Find { .. } | Goal::Peer { .. } | Goal::Table | Goal::Neighbours => None,
         };
         Some(record)
     }
@@ -284,7 +287,7 @@ impl Index {
                         self.outputs.push_back(Output::Located { peer, vias: Vec::new() });
                     }
                 }
-                Goal::Peer { .. } | Goal::Store(_) | Goal::Table => {}
+                Goal::Peer { .. } | Goal::Store(_) | Goal::Table | Goal::Neighbours => {}
             }
         }
         has_records
@@ -354,7 +357,7 @@ impl Index {
                 self.event(Event::Done { query, cost });
             }
             Goal::Peer { id: wanted, .. } => self.outputs.push_back(Output::Searched(wanted)),
-            Goal::Store(_) | Goal::Table => {}
+            Goal::Store(_) | Goal::Table | Goal::Neighbours => {}
         }
         self.timers.set_no_later(Timer::Warm, now + super::warm::SETTLE);
     }

@@ -43,7 +43,7 @@ use self::ask::{Request, Waiting};
 use self::job::{Job, JobId};
 use self::lookup::Candidate;
 use self::own::Own;
-pub(crate) use self::own::Place;
+pub(crate) use self::own::{Place, are_enough};
 use self::serve::Persisting;
 use self::shard::Shard;
 use self::size::SizeEstimate;
@@ -55,6 +55,7 @@ use crate::key::{Distance, Key};
 use crate::time::{Instant, UnixTime};
 use crate::timer::Timers;
 use crate::wire::IndexMessage;
+use crate::wire::index::{Digest, Offer, RecordKind};
 
 /// Differences of calendars that are kept for the median.
 const SKEWS_MAX: usize = 64;
@@ -80,6 +81,8 @@ struct Linked {
     ip: Option<IpAddr>,
     /// Whether the records near it were offered since it came.
     is_synced: bool,
+    /// Records that it offers and that somebody else was asked for.
+    offered: Option<Offer>,
 }
 
 /// What waits for its time.
@@ -97,6 +100,8 @@ enum Timer {
     Own(u64),
     /// Offer records to the next neighbour.
     Sync,
+    /// Look at offers that were put off.
+    Offers,
 }
 
 /// The index. See the module's documentation.
@@ -120,10 +125,16 @@ pub(crate) struct Index {
     waiting: BTreeMap<NodeId, Waiting>,
     own: BTreeMap<u64, Own>,
     place: Place,
+    /// What our node record says of it.
+    told_place: Option<Place>,
     next_own: u64,
     last_sequence: u64,
     persisting: BTreeMap<u64, Persisting>,
     next_token: u64,
+    /// When all neighbours are to be offered records anew.
+    sync_again: Option<Instant>,
+    /// Records that others were asked for a moment ago, and when.
+    asked_for: BTreeMap<Digest, Instant>,
     warm: BTreeSet<NodeId>,
     /// Warm connections that are being made, and when that began.
     warming: BTreeMap<NodeId, Instant>,
@@ -173,10 +184,13 @@ impl Index {
             waiting: BTreeMap::new(),
             own: BTreeMap::new(),
             place: Place::default(),
+            told_place: None,
             next_own: 0,
             last_sequence: 0,
             persisting: BTreeMap::new(),
             next_token: 0,
+            sync_again: None,
+            asked_for: BTreeMap::new(),
             warm: BTreeSet::new(),
             warming: BTreeMap::new(),
             cold: BTreeMap::new(),
@@ -203,9 +217,13 @@ impl Index {
         self.calendar = Some((now, unix));
     }
 
-    /// Radius around a key in which as many nodes are expected as there shall be copies.
-    fn region(&self) -> Distance {
-        self.size.region(self.config.replicas)
+    /// Radius around a key in which as many nodes are expected as there shall be copies of a record
+    /// of this kind.
+    fn region(&self, kind: RecordKind) -> Distance {
+        self.size.region(match kind {
+            RecordKind::Node => self.config.node_replicas,
+            RecordKind::Announcement | RecordKind::Value => self.config.replicas,
+        })
     }
 
     /// A peer of the last run, whose key was proved then.
@@ -231,6 +249,7 @@ impl Index {
             expected: 0,
             ip: None,
             is_synced: false,
+            offered: None,
         };
         self.linked.insert(id, linked);
         self.cold.remove(&id);
@@ -390,6 +409,7 @@ impl Index {
                 Timer::Expire => self.expire(now),
                 Timer::Own(own) => self.renew_own(now, own),
                 Timer::Sync => self.sync(now),
+                Timer::Offers => self.look_at_offers(now),
             }
         }
     }

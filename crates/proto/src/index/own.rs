@@ -205,8 +205,16 @@ impl Index {
 
     /// Where we are, for our node record; told by the node whenever it changes.
     pub(crate) fn set_place(&mut self, now: Instant, place: Place) {
-        if self.place != place {
-            self.place = place;
+        if self.place == place {
+            return;
+        }
+        self.place = place;
+        // Neighbours that are linked know it at once and name us; the record is for when they are
+        // not asked, so it may be a little behind.
+        let is_enough = self.told_place.as_ref().is_some_and(|told| {
+            told.addrs == self.place.addrs && are_enough(&told.homes, &self.place.homes)
+        });
+        if !is_enough {
             self.moved(now);
         }
     }
@@ -232,6 +240,7 @@ impl Index {
                 if addrs.is_empty() && homes.is_empty() {
                     return;
                 }
+                self.told_place = Some(self.place.clone());
                 let content = Content::Node { addrs, homes, versions: vec![1] };
                 self.sign(unix, None, self.config.node_ttl, content)
             }
@@ -290,11 +299,19 @@ impl Index {
         }
     }
 
-    /// Our node record goes to the nearest nodes, which are linked: no look-up is needed, and they
-    /// hand it on to the rest of the region when they reconcile.
+    /// Our node record goes to those of its region that are linked, and to the nearest nodes in any
+    /// case: no look-up is needed, and they hand it on to the rest when they reconcile.
     fn store_nearby(&mut self, now: Instant, number: u64, record: Record) {
-        let near = self.near();
-        let targets: BTreeSet<_> = near.into_iter().filter(|id| self.is_served_by(*id)).collect();
+        let (near, region) = (self.near(), self.region(RecordKind::Node));
+        let targets: BTreeSet<_> = self
+            .linked
+            .values()
+            .filter(|linked| linked.serves)
+            .filter(|linked| {
+                near.contains(&linked.peer.id) || linked.key.distance(&self.key) <= region
+            })
+            .map(|linked| linked.peer.id)
+            .collect();
         let storing = Storing {
             own: number,
             wanted: targets.len(),
@@ -379,6 +396,14 @@ impl Index {
 /// Seconds until the keys of topics change.
 fn epoch_left(unix: UnixTime) -> u64 {
     TOPIC_EPOCH_S - unix.as_secs() % TOPIC_EPOCH_S
+}
+
+/// Whether homes that were told are enough to reach us, of those that `are`: the first of them,
+/// which is tried first, and another one if we have two.
+pub(crate) fn are_enough(told: &[Home], are: &[Home]) -> bool {
+    let is_good = |home: &&Home| are.contains(home);
+    let first = told.first().is_none_or(|home| is_good(&home));
+    first && told.iter().filter(is_good).count() >= are.len().min(2)
 }
 
 /// Where we are: our node record without what every record has.

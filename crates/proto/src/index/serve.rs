@@ -25,7 +25,13 @@ const EXPIRE_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Persisting {
     /// A record that a peer asked us to keep.
-    Kept { from: NodeId, request: u32, record: Record, lifetime: Duration },
+    Kept {
+        from: NodeId,
+        /// Of the Store to be answered; none of what we asked for.
+        request: Option<u32>,
+        record: Record,
+        lifetime: Duration,
+    },
     /// A value that the owner publishes.
     Own { query: QueryId, name: String, record: Record },
     /// One that was signed anew.
@@ -97,13 +103,15 @@ impl Index {
     }
 
     pub(super) fn handle_store(&mut self, now: Instant, from: NodeId, store: &Store) {
-        let outcome = if self.is_expected(from) || self.is_allowed(now, from) {
-            self.keep(now, from, store)
+        // Nobody waits for an answer to what we asked for.
+        let request = (!self.is_expected(from)).then_some(store.request);
+        let outcome = if request.is_none() || self.is_allowed(now, from) {
+            self.keep(now, from, request, store)
         } else {
             Some(StoreOutcome::Full)
         };
-        if let Some(outcome) = outcome {
-            self.answer_store(from, store.request, outcome);
+        if let (Some(request), Some(outcome)) = (request, outcome) {
+            self.answer_store(from, request, outcome);
         }
     }
 
@@ -113,7 +121,13 @@ impl Index {
     }
 
     /// Takes a record that a peer wants kept; the answer, unless it waits for the disk.
-    fn keep(&mut self, now: Instant, from: NodeId, store: &Store) -> Option<StoreOutcome> {
+    fn keep(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        request: Option<u32>,
+        store: &Store,
+    ) -> Option<StoreOutcome> {
         let Some(unix) = self.unix(now).filter(|_| self.config.serves) else {
             return Some(StoreOutcome::Unable);
         };
@@ -136,7 +150,6 @@ impl Index {
                     remember_until: unix + lifetime + memory(record.kind()),
                 };
                 self.outputs.push_back(Output::Disk(token, action));
-                let request = store.request;
                 let kept = Persisting::Kept { from, request, record, lifetime };
                 self.persisting.insert(token, kept);
                 None
@@ -158,7 +171,9 @@ impl Index {
                     self.shard.cancel(&record.slot(), record.sequence());
                     StoreOutcome::Unable
                 };
-                if self.linked.contains_key(&from) {
+                if let Some(request) = request
+                    && self.linked.contains_key(&from)
+                {
                     self.answer_store(from, request, outcome);
                 }
             }

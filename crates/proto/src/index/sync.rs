@@ -14,7 +14,7 @@ use crate::id::NodeId;
 use crate::key::Key;
 use crate::time::Instant;
 use crate::wire::IndexMessage;
-use crate::wire::index::{Digest, Lacking, OFFER_MAX, Offer, Store};
+use crate::wire::index::{Digest, Lacking, OFFER_MAX, Offer, RecordKind, Store};
 
 /// Time for a newcomer to settle before records are offered to it.
 pub(super) const SETTLE: Duration = Duration::from_secs(5);
@@ -22,12 +22,18 @@ pub(super) const SETTLE: Duration = Duration::from_secs(5);
 /// Time after a neighbour's loss until its copies are replaced: it may only have restarted.
 const REPAIR: Duration = Duration::from_secs(20);
 
+/// Time for records that a neighbour was asked for to come and to be written.
+const COMING: Duration = Duration::from_secs(3);
+
+/// Records remembered as asked for: as many as sixteen offers hold.
+const ASKED_FOR_MAX: usize = 16 * OFFER_MAX;
+
 /// Pause between offers to several neighbours.
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl Index {
-    /// Offers records to a neighbour that has not been offered any yet; after the last one, to all
-    /// of them anew when some time has passed.
+    /// Offers records to a neighbour that has not been offered any yet; to all of them anew when
+    /// some time has passed.
     pub(super) fn sync(&mut self, now: Instant) {
         let near = self.near();
         let mut neighbours = self
@@ -37,11 +43,15 @@ impl Index {
             .map(|linked| linked.peer.id)
             .filter(|id| self.is_warm(*id) || near.contains(id));
         let Some(peer) = neighbours.next() else {
-            for linked in self.linked.values_mut() {
-                linked.is_synced = false;
+            let due = self.sync_again.filter(|at| *at > now);
+            let at = due.unwrap_or_else(|| now + self.jitter(self.config.sync));
+            if due.is_none() && self.sync_again.is_some() {
+                self.linked.values_mut().for_each(|linked| linked.is_synced = false);
+                self.timers.set(Timer::Sync, now + PAUSE);
+            } else {
+                self.timers.set(Timer::Sync, at);
             }
-            let at = now + self.jitter(self.config.sync);
-            self.timers.set(Timer::Sync, at);
+            self.sync_again = Some(at);
             return;
         };
         if let Some(linked) = self.linked.get_mut(&peer) {
@@ -64,10 +74,14 @@ impl Index {
 
     /// The records in whose region `peer` stands.
     fn records_for(&self, peer: NodeId) -> impl Iterator<Item = (Digest, &Kept)> {
-        let (region, key) = (self.region(), Key::of_node(peer));
+        let key = Key::of_node(peer);
+        let kinds = [RecordKind::Node, RecordKind::Value].map(|kind| self.region(kind));
         self.shard
             .iter_from(None)
-            .filter(move |kept| kept.slot.key.distance(&key) <= region)
+            .filter(move |kept| {
+                let region = kinds[usize::from(kept.slot.kind != RecordKind::Node)];
+                kept.slot.key.distance(&key) <= region
+            })
             .map(|kept| (kept.digest, kept))
     }
 
@@ -104,16 +118,41 @@ impl Index {
             return;
         }
         self.requests_served += 1;
+        self.look_at_offer(now, from, offer);
+    }
+
+    /// Asks for what is lacking of an offer. What somebody else was asked for a moment ago is most
+    /// likely on its way: all neighbours of a newcomer offer it the same. Then the offer is looked
+    /// at again when that should have come.
+    fn look_at_offer(&mut self, now: Instant, from: NodeId, offer: &Offer) {
+        let Some(linked) = self.linked.get_mut(&from) else { return };
         let digests: Vec<_> =
             offer.digests.iter().filter(|digest| !self.shard.holds(digest)).copied().collect();
         if digests.is_empty() {
             return;
         }
-        if let Some(linked) = self.linked.get_mut(&from) {
-            linked.expected = digests.len();
+        self.asked_for.retain(|_, at| now - *at < COMING);
+        if digests.iter().any(|digest| self.asked_for.contains_key(digest)) {
+            linked.offered = Some(offer.clone());
+            self.timers.set_if_idle(Timer::Offers, now + COMING);
+            return;
+        }
+        linked.expected = digests.len();
+        if self.asked_for.len() < ASKED_FOR_MAX {
+            self.asked_for.extend(digests.iter().map(|digest| (*digest, now)));
         }
         let answer = Lacking { request: offer.request, digests };
         self.outputs.push_back(Output::Send(from, IndexMessage::Lacking(answer)));
+    }
+
+    /// Looks at the offers that were put off, one after the other: the first that is asked for a
+    /// record puts the others off once more.
+    pub(super) fn look_at_offers(&mut self, now: Instant) {
+        let offered = |linked: &mut super::Linked| Some((linked.peer.id, linked.offered.take()?));
+        let offers: Vec<_> = self.linked.values_mut().filter_map(offered).collect();
+        for (from, offer) in offers {
+            self.look_at_offer(now, from, &offer);
+        }
     }
 
     pub(super) fn handle_lacking(&mut self, now: Instant, from: NodeId, lacking: &Lacking) {

@@ -30,6 +30,10 @@ const WARMING_MAX: Duration = Duration::from_secs(20);
 /// Peers remembered as not to be reached.
 const COLD_MAX: usize = 256;
 
+/// Nodes around our own key by whose distance the size of the network is estimated. A table that no
+/// look-up filled lacks some of those farther away, and an estimate by them is too low.
+const SURROUNDINGS: usize = 8;
+
 /// Warm connections being made at a time.
 const WARMING_AT_A_TIME: usize = 4;
 
@@ -77,7 +81,7 @@ impl Index {
     /// Estimates the size of the network from our own surroundings: a start, until look-ups
     /// elsewhere tell more.
     fn observe_surroundings(&mut self) {
-        let nearest = self.table.nearest(&self.key, self.config.replicas);
+        let nearest = self.table.nearest(&self.key, SURROUNDINGS);
         let distances: Vec<_> =
             nearest.iter().map(|entry| entry.key().distance(&self.key)).collect();
         self.size.observe(&self.key, &distances);
@@ -163,8 +167,10 @@ impl Index {
             return;
         }
         if self.refreshes == 0 && self.table.len() >= RICH {
-            // A table of the last run serves; it is looked after in its time.
+            // A table of the last run serves, and is looked after in its time; but those nearest to
+            // us keep records with us, and some of them have come since.
             self.refreshes = FILL + 1;
+            self.begin(now, self.key, Goal::Neighbours);
             let at = now + self.jitter(self.config.refresh);
             self.timers.set(Timer::Refresh, at);
             return;

@@ -69,7 +69,7 @@ impl Default for NodeConfig {
             channels_per_peer_max: 32,
             relay_ttl: Duration::from_secs(120),
             // The link ends it before; renewing costs messages.
-            reservation_ttl: Duration::from_secs(1800),
+            reservation_ttl: Duration::from_secs(4 * 3600),
             // Every warm connection, and as many that others keep to us.
             homes: 16,
             peers_max: 4096,

@@ -51,6 +51,10 @@ pub(super) struct Peer {
     is_reported: bool,
 }
 
+/// Of the repeated attempts to reach a home of another peer, those for which others are asked to
+/// signal.
+const MEANS_SIGNALLED: u32 = 2;
+
 /// An attempt to connect.
 #[derive(Debug)]
 pub(super) struct Dial {
@@ -199,7 +203,8 @@ impl Node {
         let tries = peer.tries;
         peer.tries = peer.tries.saturating_add(1);
         peer.is_reported = false;
-        let is_lost = peer.wanted && (tries > 0 || !peer.is_located());
+        let is_wanted = peer.wanted;
+        let is_lost = is_wanted && (tries > 0 || !peer.is_located());
         let targets: Vec<_> = peer.for_peers.iter().copied().collect();
         // A home behind a NAT is reached as any peer is; but not the homes of homes of homes.
         let is_means = |id| self.peers.get(id).is_some_and(|target: &Peer| target.wanted);
@@ -207,8 +212,11 @@ impl Node {
         // A dial lasts longer than the first pauses; those in progress are not repeated.
         self.timers.set(Timer::Retry(id), now + pause.max(RETRY_PAUSE_MIN));
         self.attempt(now, id);
-        for link in self.signallers_for(id, tries) {
-            self.request_channel(link, id);
+        // A home of somebody is mostly reached straight, else asked for by few: it may be gone.
+        if is_wanted || (1..=MEANS_SIGNALLED).contains(&tries) {
+            for link in self.signallers_for(id, tries) {
+                self.request_channel(link, id);
+            }
         }
         if is_lost {
             self.index.search(now, id, tries > 0);

@@ -368,9 +368,19 @@ impl Node {
 
     /// Whether a link to this peer is to last: the owner, the index, or the peer itself wants it.
     pub(super) fn is_kept(&self, peer: NodeId) -> bool {
-        self.index.is_warm(peer)
+        self.wants_to_keep(peer)
             || self.service.holds(peer)
-            || self.peers.get(&peer).is_some_and(|state| state.keep)
+            || self.links_to(peer).iter().any(|link| self.links[link].keeps_us)
+    }
+
+    /// Whether the owner or the index wants a link to this peer to last.
+    fn wants_to_keep(&self, peer: NodeId) -> bool {
+        self.index.is_warm(peer) || self.peers.get(&peer).is_some_and(|state| state.keep)
+    }
+
+    /// The same of the peer of a link.
+    pub(super) fn wants_kept(&self, id: LinkId) -> bool {
+        self.links.get(&id).is_some_and(|link| self.wants_to_keep(link.peer))
     }
 
     /// The links to a peer are to last, or not for the reason that was.
@@ -386,16 +396,16 @@ impl Node {
 
     /// Gives up a reservation at a peer whose link is not to last.
     pub(super) fn release_if_unkept(&mut self, now: Instant, id: LinkId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let peer = link.peer;
-        let is_borrowed = link.home_addr.is_some() || core::mem::take(&mut link.is_asked);
+        let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
         // Two that hold reservations at each other only because the other does would never end.
-        let is_wanted =
-            self.index.is_warm(peer) || self.peers.get(&peer).is_some_and(|state| state.keep);
-        if is_wanted {
+        if self.wants_to_keep(peer) {
             return;
         }
-        if is_borrowed {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let is_said = core::mem::take(&mut link.is_said_kept);
+        let is_asked = core::mem::take(&mut link.is_asked);
+        if link.home_addr.is_some() || is_asked || is_said {
+            link.is_released = true;
             self.timers.stop(Timer::Reservation(id));
             self.send(id, NodeMessage::Release(Release {}));
             if self.links.get(&id).is_some_and(|link| link.home_addr.is_some()) {

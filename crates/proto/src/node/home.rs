@@ -13,22 +13,24 @@ use super::{DialId, Event, LinkId, Node, Output, PathId, RemoteAddr, Timer};
 use crate::egress::canonical;
 use crate::frame::Channel;
 use crate::id::NodeId;
+use crate::index;
 use crate::path;
 use crate::time::Instant;
 use crate::wire::NodeMessage;
 use crate::wire::node::{
-    HOME_ADDRS_MAX, HOMES_MAX, Hello, Home, Homes, RefusalReason, Refused, RelayIncoming,
+    HOME_ADDRS_MAX, HOMES_MAX, Hello, Home, Homes, RENEWED, RefusalReason, Refused, RelayIncoming,
     RelayOpened, RelayRenew, Reserve, Reserved,
 };
 
 /// Longest life of what a relay lends, whatever it claims.
-pub(super) const TTL_MAX: Duration = Duration::from_secs(3600);
+pub(super) const TTL_MAX: Duration = Duration::from_secs(4 * 3600);
 
 /// Time to wait for the answer to a request for a reservation.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// How long a refusal for want of a direct path is respected. The two sides of a link see a new
-/// path open half a round trip apart, so one may ask too early.
+/// How long a refusal for want of a direct path is respected at first. The two sides of a link see
+/// a new path open half a round trip apart, so one may ask too early; doubled each time, because
+/// one side may go on seeing a path that the other has lost.
 const PAUSE_NOT_DIRECT: Duration = Duration::from_millis(500);
 
 /// Pause before a relay that does not lend itself at the moment is asked again.
@@ -36,6 +38,9 @@ const PAUSE_FULL: Duration = Duration::from_secs(60);
 
 /// The same for one whose owner does not relay at all.
 const PAUSE_OFF: Duration = Duration::from_secs(3600);
+
+/// Time for a direct path to open, before we say without a reservation that a link is to last.
+const KEEP_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long changes of where we are are gathered before peers are told. A relay that died is
 /// noticed by its guests' peers themselves, so nothing waits for this.
@@ -100,6 +105,15 @@ impl Held {
     }
 }
 
+/// Whether what a peer was told of where we are is not enough to reach us: one home that is gone is
+/// no news while two others are there, the first of them the one that is tried first.
+fn is_outdated(told: &Homes, is: &Homes) -> bool {
+    if (&told.addrs, told.is_open) != (&is.addrs, is.is_open) {
+        return true;
+    }
+    !index::are_enough(&told.homes, &is.homes)
+}
+
 impl Node {
     pub(super) fn handle_hello(&mut self, now: Instant, id: LinkId, hello: &Hello) {
         let Some(link) = self.links.get_mut(&id) else { return };
@@ -127,14 +141,18 @@ impl Node {
     /// Asks the peer of a link to be our home, if it offers and we want more.
     pub(super) fn want_home(&mut self, now: Instant, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if !link.relays
-            || link.paths.frame_addr().is_none()
-            || self.timers.is_set(Timer::Reservation(id))
-        {
+        if self.timers.is_set(Timer::Reservation(id)) {
             return;
         }
-        let peer = link.peer;
-        if !self.is_kept(peer) {
+        if !link.relays || link.paths.frame_addr().is_none() {
+            if !link.is_said_kept && self.wants_kept(id) {
+                self.timers.set_if_idle(Timer::Keep(id), now + KEEP_PAUSE);
+            }
+            return;
+        }
+        let (peer, is_released) = (link.peer, link.is_released);
+        // Two that go on asking for the other's sake while each gives back would never end.
+        if !self.is_kept(peer) || is_released && !self.wants_kept(id) {
             return;
         }
         // Those asked count too: all of them may say yes.
@@ -143,9 +161,20 @@ impl Node {
             return;
         }
         if let Some(link) = self.links.get_mut(&id) {
-            link.is_asked = true;
+            (link.is_asked, link.is_released) = (true, false);
         }
         self.ask_reservation(now, id);
+    }
+
+    /// Tells a peer that cannot lend us a reservation that its link is to last: it would close it.
+    pub(super) fn say_kept(&mut self, id: LinkId) {
+        let is_wanted = self.wants_kept(id);
+        let Some(link) = self.links.get_mut(&id).filter(|_| is_wanted) else { return };
+        let is_known = link.is_said_kept || link.is_asked || link.home_addr.is_some();
+        if !is_known {
+            link.is_said_kept = true;
+            self.send(id, NodeMessage::Reserve(Reserve {}));
+        }
     }
 
     fn ask_reservation(&mut self, now: Instant, id: LinkId) {
@@ -166,6 +195,7 @@ impl Node {
         if !core::mem::take(&mut link.is_asked) && link.home_addr.is_none() {
             return;
         }
+        link.not_direct = 0;
         match (link.home_addr, link.paths.frame_addr()) {
             (None, None) => self.timers.stop(Timer::Reservation(id)),
             (held, addr) => {
@@ -251,7 +281,7 @@ impl Node {
         let addrs = self.public_addrs();
         let message = Homes { homes, addrs, is_open: self.is_open() };
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.told.as_ref() != Some(&message) {
+        if link.told.as_ref().is_none_or(|told| is_outdated(told, &message)) {
             link.told = Some(message.clone());
             self.send(id, NodeMessage::Homes(message));
         }
@@ -397,7 +427,11 @@ impl Node {
         }
         let pause = match reason {
             RefusalReason::Off => PAUSE_OFF,
-            RefusalReason::NotDirect => PAUSE_NOT_DIRECT,
+            RefusalReason::NotDirect => {
+                link.not_direct = link.not_direct.saturating_add(1);
+                let doublings = 2u32.saturating_pow(link.not_direct - 1);
+                PAUSE_NOT_DIRECT.saturating_mul(doublings).min(PAUSE_FULL)
+            }
             _ => PAUSE_FULL,
         };
         if was_home {
@@ -437,7 +471,8 @@ impl Node {
             self.release_channel(on, channel);
             return;
         }
-        self.timers.set(Timer::Channel(on, channel), now + held.renewal);
+        let renewed = held.renewal.saturating_mul(RENEWED).min(TTL_MAX / 2);
+        self.timers.set(Timer::Channel(on, channel), now + renewed);
         self.send(on, NodeMessage::RelayRenew(RelayRenew { channel }));
     }
 

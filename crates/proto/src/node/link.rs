@@ -42,6 +42,14 @@ pub(super) struct Link {
     up_at: Instant,
     /// A relayed path was or is among the paths.
     pub(super) was_relayed: bool,
+    /// The peer means to keep the link.
+    pub(super) keeps_us: bool,
+    /// We asked for a reservation that cannot be had, to say that we mean to keep the link.
+    pub(super) is_said_kept: bool,
+    /// We gave back a reservation: another one is asked for only if we want the link to last.
+    pub(super) is_released: bool,
+    /// Refusals for want of a direct path, since there is the one that we see.
+    pub(super) not_direct: u32,
     /// We asked for a reservation and wait for the answer.
     pub(super) is_asked: bool,
     /// The peer's address for frames that our reservation there opened to unknown channels.
@@ -92,6 +100,10 @@ impl Node {
                 is_superseded: false,
                 up_at: now,
                 was_relayed: false,
+                keeps_us: false,
+                is_said_kept: false,
+                is_released: false,
+                not_direct: 0,
                 is_asked: false,
                 home_addr: None,
                 homes: Vec::new(),
@@ -238,6 +250,7 @@ impl Node {
         self.timers.stop(Timer::Paths(id));
         self.timers.stop(Timer::Idle(id));
         self.timers.stop(Timer::Superseded(id));
+        self.timers.stop(Timer::Keep(id));
         self.drop_home(now, id, &link);
         self.drop_held(id);
         self.release_channels(|usage| usage.is_of(id));

@@ -80,6 +80,8 @@ enum Timer {
     Superseded(LinkId),
     /// Tell the peers where we are.
     Tell,
+    /// Say that a link is to last, if no reservation has said it.
+    Keep(LinkId),
 }
 
 /// A node. See the module's documentation.
@@ -288,6 +290,7 @@ impl Node {
                 Timer::Idle(link) => self.check_idle(now, link),
                 Timer::Superseded(link) => self.drop_if_silent(now, link),
                 Timer::Tell => self.tell_homes_now(now),
+                Timer::Keep(link) => self.say_kept(link),
             }
         }
         self.drain_parts(now);

@@ -16,7 +16,7 @@ use crate::id::NodeId;
 use crate::time::Instant;
 use crate::wire::NodeMessage;
 use crate::wire::node::{
-    RefusalReason, Refused, RelayClosed, RelayIncoming, RelayOpen, RelayOpened, Reserved,
+    RENEWED, RefusalReason, Refused, RelayClosed, RelayIncoming, RelayOpen, RelayOpened, Reserved,
 };
 
 /// One end of a channel that we forward.
@@ -93,7 +93,10 @@ impl Node {
     }
 
     pub(super) fn handle_reserve(&mut self, now: Instant, id: LinkId) {
-        let Some(link) = self.links.get(&id) else { return };
+        let kept = self.links.values().filter(|link| link.keeps_us).count();
+        let Some(link) = self.links.get_mut(&id) else { return };
+        // Who asks means to keep the link, whatever the answer.
+        link.keeps_us |= kept < self.config.reservations_max;
         let peer = link.peer;
         let held = self.service.reservations.contains_key(&peer);
         let reason = if !self.service.is_on {
@@ -140,8 +143,16 @@ impl Node {
 
     /// The peer of a link gives its reservation back.
     pub(super) fn handle_release(&mut self, now: Instant, peer: NodeId) {
+        let mut was_kept = false;
+        for link in self.links_to(peer) {
+            if let Some(link) = self.links.get_mut(&link) {
+                was_kept |= core::mem::take(&mut link.keeps_us);
+            }
+        }
         if self.service.reservations.remove(&peer).is_some() {
             self.reservation_ended(now, peer);
+        } else if was_kept && let Some(link) = self.link_to(peer) {
+            self.release_if_unkept(now, link);
         }
     }
 
@@ -235,7 +246,7 @@ impl Node {
 
     pub(super) fn handle_relay_renew(&mut self, _now: Instant, peer: NodeId, channel: Channel) {
         if self.service.ends.get(&channel).is_some_and(|end| end.peer == peer) {
-            let ttl = self.config.relay_ttl;
+            let ttl = self.config.relay_ttl.saturating_mul(RENEWED);
             self.outputs.push_back(Output::Forward(ForwardAction::Extend(channel, ttl)));
         }
     }

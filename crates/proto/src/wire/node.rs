@@ -69,7 +69,8 @@ pub struct Hello {
     pub run: u64,
 }
 
-/// Asks for a reservation, or for more time on the one held.
+/// Asks for a reservation, or for more time on the one held; and says that the connection is to
+/// last, which [`Release`] takes back.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Reserve {}
@@ -177,6 +178,9 @@ pub struct RelayIncoming {
     #[cbor(n(2), encode_with = "encode_addr", decode_with = "decode_addr")]
     pub peer_addr: SocketAddr,
 }
+
+/// How much longer than at first a channel lasts when it is renewed: one that is renewed is in use.
+pub const RENEWED: u32 = 10;
 
 /// Asks for more time on a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -10,6 +10,7 @@ use core::time::Duration;
 use baran_proto::time::Instant;
 
 use super::keepalive::turns;
+use super::kind::Kind;
 
 /// IPv4 and UDP headers.
 const IP_UDP: u32 = 20 + 8;
@@ -51,13 +52,15 @@ pub struct Packets {
     fill: u32,
     /// When an acknowledgement is due for what came; the origin of time if none is.
     ack_by: Instant,
+    /// What that was.
+    ack_of: Kind,
 }
 
 /// What a host sent, in bytes and packets.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Traffic {
-    /// Control messages with all that is around them, and acknowledgements.
-    pub control_bytes: u64,
+    /// Control messages with all that is around them, and their acknowledgements, by [`Kind`].
+    pub control: [u64; Kind::ALL.len()],
     /// The same, received.
     pub control_bytes_received: u64,
     /// Messages sent.
@@ -75,6 +78,13 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// Bytes of control messages of all kinds but those of the owner's look-ups.
+    #[must_use]
+    pub fn control_bytes(&self) -> u64 {
+        let kinds = Kind::ALL.iter().filter(|kind| **kind != Kind::Lookups);
+        kinds.map(|kind| self.control[*kind as usize]).sum()
+    }
+
     /// Counts a handshake, seen from an end.
     pub fn handshake(&mut self, end: usize) {
         self.handshakes += 1;
@@ -93,7 +103,7 @@ impl Traffic {
 
     /// Adds what another host sent.
     pub fn add(&mut self, other: &Self) {
-        self.control_bytes += other.control_bytes;
+        self.control.iter_mut().zip(other.control).for_each(|(sum, kind)| *sum += kind);
         self.control_bytes_received += other.control_bytes_received;
         self.messages += other.messages;
         self.packets += other.packets;
@@ -106,9 +116,10 @@ impl Traffic {
 
 impl Packets {
     /// Sends a message of so many bytes; returns what that adds on the wire.
-    pub fn send(&mut self, now: Instant, len: usize, traffic: &mut Traffic) -> u32 {
+    pub fn send(&mut self, now: Instant, kind: Kind, len: usize, traffic: &mut Traffic) -> u32 {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
-        let mut bytes = self.settle(now, traffic);
+        let acknowledged = self.settle(now, traffic);
+        let mut bytes = 0;
         let frame = len.saturating_add(STREAM_FRAME);
         let packets = if self.sent_at == now && self.fill + frame <= PAYLOAD_MAX {
             self.fill += frame;
@@ -123,18 +134,17 @@ impl Packets {
         }
         self.sent_at = now;
         bytes += frame + packets * PACKET;
-        traffic.control_bytes += u64::from(bytes);
+        traffic.control[kind as usize] += u64::from(bytes);
         traffic.messages += 1;
         traffic.packets += u64::from(packets);
-        bytes
+        acknowledged + bytes
     }
 
     /// Receives a message; returns what the acknowledgements that this brings about add.
-    pub fn receive(&mut self, now: Instant, traffic: &mut Traffic) -> u32 {
+    pub fn receive(&mut self, now: Instant, kind: Kind, traffic: &mut Traffic) -> u32 {
         let bytes = self.settle(now, traffic);
-        traffic.control_bytes += u64::from(bytes);
         if self.ack_by == Instant::ZERO {
-            self.ack_by = now + ACK_DELAY;
+            (self.ack_by, self.ack_of) = (now + ACK_DELAY, kind);
         }
         bytes
     }
@@ -146,6 +156,7 @@ impl Packets {
         }
         self.ack_by = Instant::ZERO;
         traffic.packets += 1;
+        traffic.control[self.ack_of as usize] += u64::from(PACKET + ACK_FRAME);
         PACKET + ACK_FRAME
     }
 }
@@ -161,26 +172,27 @@ mod tests {
     #[test]
     fn messages_of_one_moment_share_a_packet() {
         let (mut packets, mut traffic) = (Packets::default(), Traffic::default());
-        let first = packets.send(at(1), 100, &mut traffic);
-        let second = packets.send(at(1), 100, &mut traffic);
+        let first = packets.send(at(1), Kind::Find, 100, &mut traffic);
+        let second = packets.send(at(1), Kind::Find, 100, &mut traffic);
         assert_eq!(first - second, PACKET);
-        assert_eq!(packets.send(at(2), 100, &mut traffic), first);
+        assert_eq!(packets.send(at(2), Kind::Find, 100, &mut traffic), first);
         assert_eq!((traffic.packets, traffic.messages), (2, 3));
-        let long = packets.send(at(3), 2_000, &mut traffic);
+        let long = packets.send(at(3), Kind::Find, 2_000, &mut traffic);
         assert_eq!(long, 2_000 + STREAM_FRAME + 2 * PACKET);
     }
 
     #[test]
     fn an_answer_carries_the_acknowledgement_or_it_goes_alone() {
         let (mut packets, mut traffic) = (Packets::default(), Traffic::default());
-        let plain = packets.send(at(1), 10, &mut traffic);
-        assert_eq!(packets.receive(at(2), &mut traffic), 0);
-        assert_eq!(packets.send(at(3), 10, &mut traffic), plain + ACK_FRAME);
-        packets.receive(at(10), &mut traffic);
-        assert_eq!(packets.send(at(99), 10, &mut traffic), plain + PACKET + ACK_FRAME);
-        packets.receive(at(100), &mut traffic);
+        let plain = packets.send(at(1), Kind::Find, 10, &mut traffic);
+        assert_eq!(packets.receive(at(2), Kind::Found, &mut traffic), 0);
+        assert_eq!(packets.send(at(3), Kind::Find, 10, &mut traffic), plain + ACK_FRAME);
+        packets.receive(at(10), Kind::Found, &mut traffic);
+        assert_eq!(packets.send(at(99), Kind::Find, 10, &mut traffic), plain + PACKET + ACK_FRAME);
+        packets.receive(at(100), Kind::Found, &mut traffic);
         // A second packet within the delay is acknowledged together with the first.
-        assert_eq!(packets.receive(at(101), &mut traffic), 0);
-        assert_eq!(packets.receive(at(200), &mut traffic), PACKET + ACK_FRAME);
+        assert_eq!(packets.receive(at(101), Kind::Found, &mut traffic), 0);
+        assert_eq!(packets.receive(at(200), Kind::Found, &mut traffic), PACKET + ACK_FRAME);
+        assert_eq!(traffic.control[Kind::Found as usize], u64::from(2 * (PACKET + ACK_FRAME)));
     }
 }

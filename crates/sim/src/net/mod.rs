@@ -6,4 +6,5 @@ pub mod channel;
 pub mod conn;
 pub mod geo;
 pub mod keepalive;
+pub mod kind;
 pub mod nat;

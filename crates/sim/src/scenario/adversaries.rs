@@ -11,14 +11,13 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
     run.world.populate_with(&population, START, run.args.adversaries);
     run.world.enlist_adversaries();
     run.settle();
-    let before = run.cost();
     run.look_up_until_end(false);
-    let after = run.cost();
+    let (before, after) = run.costs();
     let bad = run.world.hosts.iter().filter(|host| host.is_on && host.is_adversary).count();
     report.figure("adversaries", "adversaries", bad as f64, "", None);
     measure::publishing(&run.queries, report);
     measure::lookups(&run.queries, 0.99, report);
-    after.report(&before, run.world.online(), report);
+    after.report(&before, report);
     measure::holdings(&run.world, report);
     measure::course(&run.queries, Duration::from_secs(30), report);
 }

@@ -23,9 +23,8 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
     for host in &orphaned {
         run.world.retire(*host);
     }
-    let before = run.cost();
     run.look_up_until_end(false);
-    let after = run.cost();
+    let (before, after) = run.costs();
     measure::publishing(&run.queries, report);
     measure::lookups(&run.queries, 0.995, report);
     measure::course(&run.queries, course_step(run), report);
@@ -40,7 +39,7 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
     );
     let least = Some(Target::AtLeast(0.999));
     report.figure("orphans_alive", "of these alive at the end", share, "%", least);
-    after.report(&before, run.world.online(), report);
+    after.report(&before, report);
     measure::holdings(&run.world, report);
 }
 

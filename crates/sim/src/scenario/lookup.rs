@@ -7,13 +7,12 @@ use crate::report::Report;
 
 pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
     run.begin();
-    let before = run.cost();
     run.look_up_until_end(true);
-    let after = run.cost();
+    let (before, after) = run.costs();
     measure::publishing(&run.queries, report);
     measure::lookups(&run.queries, 0.995, report);
     measure::connects(&run.queries, 0.99, report);
-    after.report(&before, run.world.online(), report);
+    after.report(&before, report);
     measure::holdings(&run.world, report);
     measure::course(&run.queries, Duration::from_secs(30), report);
 }

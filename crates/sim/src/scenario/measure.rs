@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use baran_proto::time::Instant;
 
+use super::WARM;
 use super::queries::{Outcome, Queries, Sought};
 use crate::net::account::Traffic;
+use crate::net::kind::Kind;
 use crate::report::{Report, Series, Target, mean, quantile};
 use crate::world::World;
 
@@ -14,27 +16,42 @@ use crate::world::World;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cost {
     at: Instant,
+    /// Of all hosts together.
+    online: Duration,
     traffic: Traffic,
+    /// Links made, and deadlines of nodes that came.
+    links: u64,
+    wakes: u64,
     /// Look-ups and connections of users that are over.
     queries: usize,
 }
 
 impl Cost {
     pub(super) fn now(world: &World, queries: &Queries) -> Self {
-        Self { at: world.now(), traffic: world.traffic(), queries: queries.outcomes.len() }
+        Self {
+            at: world.now(),
+            online: world.time_online(),
+            traffic: world.traffic(),
+            links: world.totals().links,
+            wakes: world.totals().timeouts,
+            queries: queries.outcomes.len(),
+        }
     }
 
     /// Adds what nodes sent since `before`.
-    pub(super) fn report(&self, before: &Self, nodes: usize, report: &mut Report) {
-        let node_hours = (self.at - before.at).as_secs_f64() / 3600.0 * nodes as f64;
+    pub(super) fn report(&self, before: &Self, report: &mut Report) {
+        let node_hours = (self.online - before.online).as_secs_f64() / 3600.0;
+        let from = (before.at - Instant::ZERO).as_secs_f64() / 60.0;
+        report.figure("cost_from_min", "the following from minute", from.round(), "", None);
         let rate =
             |of: fn(&Traffic) -> u64| (of(&self.traffic) - of(&before.traffic)) as f64 / node_hours;
         let kb = 1e-3;
         let asked = (self.queries - before.queries) as f64 / node_hours;
         let name = "look-ups and connections, per node and hour";
         report.figure("queries_per_node_hour", name, asked, "", None);
-        let control = rate(|traffic| traffic.control_bytes) * kb;
-        let most = Some(Target::AtMost(20.0));
+        let control = rate(Traffic::control_bytes) * kb;
+        // A start is not what it costs to be there.
+        let most = (before.at >= Instant::ZERO + WARM).then_some(Target::AtMost(20.0));
         let name = "control messages sent, per node and hour";
         report.figure("control_kb_per_node_hour", name, control, "KB", most);
         let mut add = |key, name: &str, of| {
@@ -44,6 +61,18 @@ impl Cost {
         add("handshake_kb_per_node_hour", "handshakes", |traffic| traffic.handshake_bytes);
         add("dial_kb_per_node_hour", "dials that came to nothing", |traffic| traffic.dial_bytes);
         add("keep_alive_kb_per_node_hour", "keep-alives", |traffic| traffic.keep_alive_bytes);
+        let mut count = |key, name: &str, now: u64, then: u64| {
+            let name = format!("{name}, per node and hour");
+            report.figure(key, &name, (now - then) as f64 / node_hours, "", None);
+        };
+        count("links_per_node_hour", "links made", self.links, before.links);
+        count("wakes_per_node_hour", "deadlines", self.wakes, before.wakes);
+        for kind in Kind::ALL {
+            let [now, then] = [self, before].map(|cost| cost.traffic.control[kind as usize]);
+            let (key, name) = kind.names();
+            let name = format!("  of control messages: {name}");
+            report.figure(key, &name, (now - then) as f64 / node_hours, "B", None);
+        }
     }
 }
 
@@ -115,9 +144,13 @@ pub(super) fn connects(queries: &Queries, target: f64, report: &mut Report) {
 pub(super) fn publishing(queries: &Queries, report: &mut Report) {
     let kept: Vec<_> =
         queries.published.iter().filter_map(|one| one.kept).map(|(kept, _)| kept as f64).collect();
-    let answered = kept.len() as f64 / queries.published.len() as f64;
-    report.figure("published", "values published", queries.published.len() as f64, "", None);
-    report.figure("publish_answered", "of these stored somewhere", answered, "%", None);
+    let (all, void) =
+        (queries.published.len(), queries.published.iter().filter(|one| one.is_void).count());
+    report.figure("published", "values published", all as f64, "", None);
+    let name = "of these whose publisher was gone before it heard of a copy";
+    report.figure("publish_void", name, void as f64, "", None);
+    let stored = kept.iter().filter(|kept| **kept > 0.0).count() as f64 / (all - void) as f64;
+    report.figure("publish_stored", "of the others stored somewhere", stored, "%", None);
     report.figure("copies", "copies of a value at first, mean", mean(&kept), "", None);
 }
 

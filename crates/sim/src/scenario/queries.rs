@@ -32,6 +32,10 @@ const VALUE_LEN: usize = 200;
 pub(super) struct Published {
     /// Who.
     pub(super) host: u32,
+    /// In which run of it.
+    run: u32,
+    /// It was switched off before it heard that anybody keeps the value: no promise was made.
+    pub(super) is_void: bool,
     /// Nodes that kept it, and that should.
     pub(super) kept: Option<(usize, usize)>,
 }
@@ -111,8 +115,7 @@ impl Queries {
 
     /// Lets any node that is on look for a random value, however short it has been on.
     pub(super) fn look_up_by_anybody(&mut self, world: &mut World) {
-        let at = self.draw.below(self.published.len());
-        let Some(Published { host, .. }) = self.published.get(at).copied() else { return };
+        let Some(host) = self.pick_value() else { return };
         for _ in 0..1_000 {
             let by = self.draw.below(world.hosts.len());
             if world.hosts[by].is_on {
@@ -130,7 +133,8 @@ impl Queries {
     pub(super) fn publish(&mut self, world: &mut World, host: u32) {
         let query = self.draw_query();
         self.publishing.insert((host, query), self.published.len());
-        self.published.push(Published { host, kept: None });
+        let run = world.hosts[host as usize].run;
+        self.published.push(Published { host, run, is_void: false, kept: None });
         let value = Bytes::from(self.draw.bytes().repeat(VALUE_LEN.div_ceil(32)));
         let value = value.slice(..VALUE_LEN);
         world.input(host, Input::Index(Command::Publish { query, name: NAME.into(), value }));
@@ -139,9 +143,14 @@ impl Queries {
     /// Lets a random node look for a random value.
     pub(super) fn look_up_any(&mut self, world: &mut World) {
         let Some(by) = self.pick(world) else { return };
-        let at = self.draw.below(self.published.len());
-        let Some(Published { host, .. }) = self.published.get(at).copied() else { return };
+        let Some(host) = self.pick_value() else { return };
         self.look_up(world, by, host);
+    }
+
+    /// The publisher of a value that should be there.
+    fn pick_value(&mut self) -> Option<u32> {
+        let at = self.draw.below(self.published.len());
+        self.published.get(at).filter(|one| !one.is_void).map(|one| one.host)
     }
 
     /// Lets `by` look for the value of `publisher`.
@@ -238,6 +247,10 @@ impl Queries {
     fn give_up(&mut self, world: &mut World) {
         let now = world.now;
         let is_late = |open: &Open| now - open.began >= PATIENCE;
+        for one in self.published.iter_mut().filter(|one| one.kept.is_none()) {
+            let host = &world.hosts[one.host as usize];
+            one.is_void |= !host.is_on || host.run != one.run;
+        }
         let is_gone = |host: u32, open: &Open| {
             let host = &world.hosts[host as usize];
             !host.is_on || host.run != open.run

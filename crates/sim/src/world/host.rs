@@ -232,7 +232,7 @@ impl World {
         let seed = Draw::new(self.config.seed, purpose).bytes();
         let node = Node::new(secret, node_config(), seed);
         state.node = Some(Box::new(node));
-        self.online += 1;
+        self.set_online(self.online + 1);
         let local = self.hosts[host as usize].local(host);
         let prefix = if local.ip() == IpAddr::from(self.hosts[host as usize].ip) { 32 } else { 24 };
         let addrs = vec![HostAddr { ip: local.ip(), prefix }];
@@ -257,7 +257,11 @@ impl World {
         let conns = core::mem::take(&mut state.conns);
         let bridges = core::mem::take(&mut state.bridges);
         self.deadlines.set(host, &mut state.deadline, None);
-        self.online -= 1;
+        self.set_online(self.online - 1);
+        let asked: Vec<_> = self.lookups.range((host, 0)..=(host, u32::MAX)).copied().collect();
+        for request in asked {
+            self.lookups.remove(&request);
+        }
         for conn in conns {
             self.drop_end(conn, host, says_goodbye);
         }

@@ -3,11 +3,12 @@
 use core::time::Duration;
 
 use baran_proto::node::{Input, LinkId};
-use baran_proto::wire::{LENGTH_LEN, Message, NodeMessage};
+use baran_proto::wire::{IndexMessage, LENGTH_LEN, Message, NodeMessage};
 
 use super::{News, What, World};
 use crate::net::conn::ConnId;
 use crate::net::keepalive;
+use crate::net::kind::Kind;
 
 /// Pause before a message that could not pass is tried again: QUIC probes at least as often.
 const RESEND: Duration = Duration::from_secs(1);
@@ -24,6 +25,7 @@ fn type_of(body: &[u8]) -> u8 {
 impl World {
     pub(super) fn send(&mut self, link: LinkId, message: NodeMessage) {
         let Some((id, end)) = self.conns.of_link(link) else { return };
+        let kind = self.kind_of(id, end, &message);
         // In its encoding, as on the wire: nobody says what nobody may read.
         let bytes = Message::Node(message).encode();
         let number = type_of(&bytes[LENGTH_LEN..]);
@@ -33,11 +35,28 @@ impl World {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let (host, to) = (conn.ends[end].host, conn.ends[1 - end].host);
         let now = self.now;
-        let sent =
-            conn.ends[end].packets.send(now, bytes.len(), &mut self.hosts[host as usize].traffic);
+        let traffic = &mut self.hosts[host as usize].traffic;
+        let sent = conn.ends[end].packets.send(now, kind, bytes.len(), traffic);
         self.hosts[to as usize].traffic.control_bytes_received += u64::from(sent);
         let bytes = bytes.into_boxed_slice();
-        self.carry(id, 1 - end, bytes);
+        self.carry(id, 1 - end, kind, bytes);
+    }
+
+    /// What a message that an end sends is about.
+    fn kind_of(&mut self, id: ConnId, end: usize, message: &NodeMessage) -> Kind {
+        let hosts = self.conns.get(id).map(|conn| conn.ends.map(|end| end.host));
+        match (Kind::of(message), message, hosts) {
+            (Kind::Lookups, NodeMessage::Index(find), Some(hosts)) => {
+                self.lookups.insert((hosts[end], find.request()));
+                Kind::Lookups
+            }
+            (Kind::Found, NodeMessage::Index(IndexMessage::Found(found)), Some(hosts))
+                if self.lookups.remove(&(hosts[1 - end], found.request)) =>
+            {
+                Kind::Lookups
+            }
+            (kind, ..) => kind,
+        }
     }
 
     /// After what time an idle connection through which nothing passes is given up.
@@ -48,19 +67,19 @@ impl World {
     }
 
     /// Lets a message arrive at an end, in order.
-    fn carry(&mut self, id: ConnId, end: usize, bytes: Box<[u8]>) {
+    fn carry(&mut self, id: ConnId, end: usize, kind: Kind, bytes: Box<[u8]>) {
         if self.is_into_the_void(id, end) {
             return;
         }
         let Some(way) = self.best_way(id) else {
-            self.push(RESEND, What::Message { conn: id, end, bytes });
+            self.push(RESEND, What::Message { conn: id, end, kind, bytes });
             return;
         };
         let at = self.now + way + self.lost_time(way);
         let Some(conn) = self.conns.get_mut(id) else { return };
         let at = at.max(conn.ends[end].arrives);
         conn.ends[end].arrives = at;
-        self.push_at(at, What::Message { conn: id, end, bytes });
+        self.push_at(at, What::Message { conn: id, end, kind, bytes });
     }
 
     /// Whether a message goes to an end that is dead, of which its sender learns soon thereby.
@@ -74,12 +93,12 @@ impl World {
         is_dead
     }
 
-    pub(super) fn message(&mut self, id: ConnId, end: usize, bytes: Box<[u8]>) {
+    pub(super) fn message(&mut self, id: ConnId, end: usize, kind: Kind, bytes: Box<[u8]>) {
         let Some(conn) = self.conns.get(id) else { return };
         let Some(link) = conn.ends[end].link else { return };
         let (host, from) = (conn.ends[end].host, conn.ends[1 - end].host);
         if conn.ends[1 - end].link.is_some() && !self.is_passable(id) {
-            self.push(RESEND, What::Message { conn: id, end, bytes });
+            self.push(RESEND, What::Message { conn: id, end, kind, bytes });
             return;
         }
         self.trace.word(u64::from(host));
@@ -89,7 +108,7 @@ impl World {
         let now = self.now;
         if let Some(conn) = self.conns.get_mut(id) {
             let traffic = &mut self.hosts[host as usize].traffic;
-            let acknowledged = conn.ends[end].packets.receive(now, traffic);
+            let acknowledged = conn.ends[end].packets.receive(now, kind, traffic);
             self.hosts[from as usize].traffic.control_bytes_received += u64::from(acknowledged);
         }
         match Message::decode(&bytes[LENGTH_LEN..]) {

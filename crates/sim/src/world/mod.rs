@@ -39,6 +39,7 @@ use crate::net::addr::Addresses;
 use crate::net::channel::Bridges;
 use crate::net::conn::{ConnId, Conns};
 use crate::net::keepalive::lost_after_sending;
+use crate::net::kind::Kind;
 use crate::trace::Trace;
 
 /// The calendar when the world begins: some day in 2030.
@@ -99,7 +100,7 @@ pub(crate) enum What {
     /// The handshake is done at the server.
     Accepted(ConnId),
     /// A message arrives.
-    Message { conn: ConnId, end: usize, bytes: Box<[u8]> },
+    Message { conn: ConnId, end: usize, kind: Kind, bytes: Box<[u8]> },
     /// A link's end learns something.
     Tell { conn: ConnId, end: usize, news: News },
     /// A path through a round of punching or a relay is validated.
@@ -155,6 +156,10 @@ pub struct World {
     adversaries: Vec<(Key, u32)>,
     is_cut: bool,
     online: usize,
+    /// Microseconds that all hosts together were on, until `online` last changed.
+    online_us: (u64, Instant),
+    /// Requests of look-ups that owners want, not answered yet: who asked, and their number.
+    lookups: BTreeSet<(u32, u32)>,
     trace: Trace,
     pub(crate) population: Option<crate::population::Churn>,
     /// Who is on by then has been on for long.
@@ -183,6 +188,8 @@ impl World {
             adversaries: Vec::new(),
             is_cut: false,
             online: 0,
+            online_us: (0, Instant::ZERO),
+            lookups: BTreeSet::new(),
             trace: Trace::default(),
             population: None,
             settled_at: Instant::ZERO,
@@ -205,6 +212,19 @@ impl World {
     #[must_use]
     pub fn online(&self) -> usize {
         self.online
+    }
+
+    /// The time that all hosts together were on.
+    #[must_use]
+    pub fn time_online(&self) -> Duration {
+        let (until, since) = self.online_us;
+        Duration::from_micros(until) + (self.now - since) * u32::try_from(self.online).unwrap_or(0)
+    }
+
+    /// A host was switched on or off.
+    fn set_online(&mut self, online: usize) {
+        let us = u64::try_from(self.time_online().as_micros()).unwrap_or(u64::MAX);
+        (self.online_us, self.online) = ((us, self.now), online);
     }
 
     /// The nodes that have somebody to ask.
@@ -376,7 +396,7 @@ impl World {
             }
             What::DialFails { host, run, dial } => self.dial_fails(host, run, dial),
             What::Accepted(conn) => self.accepted(conn),
-            What::Message { conn, end, bytes } => self.message(conn, end, bytes),
+            What::Message { conn, end, kind, bytes } => self.message(conn, end, kind, bytes),
             What::Tell { conn, end, news } => self.tell(conn, end, news),
             What::PathOpens { conn, via } => self.path_opens(conn, via),
             What::Closed { conn, end } => self.closed(conn, end),

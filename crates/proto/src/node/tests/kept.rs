@@ -189,7 +189,7 @@ fn a_relay_grants_the_long_life_to_reservations_and_the_short_one_to_channels() 
     let mut relay = Bare::new(config());
     let [a, b] = [1, 2].map(|n| relay.up(n));
     let granted = sent(&relay.say(b, RESERVE));
-    assert!(granted.iter().any(|m| matches!(m, NodeMessage::Reserved(r) if r.ttl_s == 1800)));
+    assert!(granted.iter().any(|m| matches!(m, NodeMessage::Reserved(r) if r.ttl_s == 14_400)));
     let answer = relay.open(a, 2, pair(1));
     assert!(answer.iter().any(|m| matches!(m, NodeMessage::RelayOpened(o) if o.ttl_s == 120)));
     // What is given back is gone at once.
@@ -197,6 +197,49 @@ fn a_relay_grants_the_long_life_to_reservations_and_the_short_one_to_channels() 
     assert_eq!(relay.node.reservations().count(), 0);
     let refused = sent(&relay.say(a, relay_open(2)));
     assert!(matches!(refused[..], [NodeMessage::Refused(_)]));
+}
+
+#[test]
+fn who_cannot_be_a_home_is_told_that_the_link_is_to_last() {
+    let mut node = Bare::new(config());
+    let relay = node.up(1);
+    node.say(relay, hello());
+    node.want(5, true);
+    let outputs = node.say(relay, relay_opened(0, 42, 120));
+    let dial = outputs.iter().find_map(|output| match output {
+        Output::Dial { dial, to: RemoteAddr::Relayed { .. }, .. } => Some(*dial),
+        _ => None,
+    });
+    let remote = RemoteAddr::Relayed { relay: addr(1), channel: Channel(42) };
+    let (link, side, path) = (LinkId(50), Side::Client, PathId(0));
+    node.input(Input::LinkUp { link, peer: id(5), side, path, remote, dial });
+    let early = [node.say(link, hello()), node.run(secs(9))].concat();
+    assert!(!sent(&early).contains(&RESERVE), "a direct path may open yet");
+    assert!(sent(&node.run(secs(2))).contains(&RESERVE));
+    assert!(!sent(&node.run(secs(60))).contains(&RESERVE), "said once");
+    let outputs = node.input(Input::Forget(id(5)));
+    assert!(sent(&outputs).contains(&RELEASE));
+}
+
+#[test]
+fn a_link_that_the_peer_means_to_keep_stays_though_nothing_is_lent() {
+    let mut node = Bare::new(NodeConfig { relays: false, ..config() });
+    let link = node.up(1);
+    assert!(matches!(sent(&node.say(link, RESERVE))[..], [NodeMessage::Refused(_)]));
+    assert_eq!(closes(&node.run(secs(600)), link), 0);
+    assert_eq!(sent(&node.say(link, RELEASE)), []);
+    assert_eq!(closes(&node.run(secs(31)), link), 1);
+}
+
+#[test]
+fn reservations_asked_for_and_given_back_at_one_time_do_not_go_round() {
+    let mut node = Bare::new(config());
+    let link = node.up_home(1, 1800);
+    node.input(Input::Forget(id(1)));
+    // The peer's own wish was under way when it got our Release.
+    let answer = sent(&node.say(link, RESERVE));
+    assert!(matches!(answer[..], [NodeMessage::Reserved(_)]), "{answer:?}");
+    assert_eq!(sent(&node.say(link, RELEASE)), []);
 }
 
 #[test]
