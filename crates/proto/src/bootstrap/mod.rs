@@ -23,11 +23,12 @@
 mod schedule;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::machine::Machine;
@@ -205,16 +206,16 @@ pub struct Bootstrap {
     own: NodeId,
     config: BootstrapConfig,
     rng: ChaCha8Rng,
-    candidates: BTreeMap<NodeId, Candidate>,
+    candidates: FlatMap<NodeId, Candidate>,
     /// The cached peers; the first [`BootstrapConfig::active`] are dialled again and again.
     order: VecDeque<NodeId>,
     /// Those of the LAN and of the cache whose turn it is.
     lan_queue: VecDeque<NodeId>,
     queue: VecDeque<NodeId>,
     /// Dials under way, and whether each is of the LAN's share.
-    dialling: BTreeMap<NodeId, bool>,
+    dialling: FlatMap<NodeId, bool>,
     /// Linked peers, and whether each counts among the wanted ones. As many as the node has.
-    up: BTreeMap<NodeId, bool>,
+    up: FlatMap<NodeId, bool>,
     named: BTreeSet<NodeId>,
     /// When there was last no link and dialling began; `None` before the start.
     began: Option<Instant>,
@@ -239,12 +240,12 @@ impl Bootstrap {
                 ..config
             },
             rng: ChaCha8Rng::from_seed(seed),
-            candidates: BTreeMap::new(),
+            candidates: FlatMap::new(),
             order: VecDeque::new(),
             lan_queue: VecDeque::new(),
             queue: VecDeque::new(),
-            dialling: BTreeMap::new(),
-            up: BTreeMap::new(),
+            dialling: FlatMap::new(),
+            up: FlatMap::new(),
             named: BTreeSet::new(),
             began: None,
             pace_left: 0,

@@ -32,7 +32,7 @@ pub mod table;
 mod warm;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use rand_chacha::ChaCha8Rng;
@@ -49,6 +49,7 @@ use self::shard::Shard;
 use self::size::SizeEstimate;
 use self::table::{Entry, Table, TableConfig};
 use crate::bucket::TokenBucket;
+use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
 use crate::invite::PeerAddr;
 use crate::key::{Distance, Key};
@@ -112,23 +113,23 @@ pub(crate) struct Index {
     table: Table,
     shard: Shard,
     size: SizeEstimate,
-    linked: BTreeMap<NodeId, Linked>,
-    jobs: BTreeMap<JobId, Job>,
+    linked: FlatMap<NodeId, Box<Linked>>,
+    jobs: FlatMap<JobId, Job>,
     next_job: u64,
-    requests: BTreeMap<u32, Request>,
+    requests: FlatMap<u32, Request>,
     next_request: u32,
-    waiting: BTreeMap<NodeId, Waiting>,
-    own: BTreeMap<u64, Own>,
+    waiting: FlatMap<NodeId, Waiting>,
+    own: FlatMap<u64, Own>,
     place: Place,
     next_own: u64,
     last_sequence: u64,
-    persisting: BTreeMap<u64, Persisting>,
+    persisting: FlatMap<u64, Persisting>,
     next_token: u64,
     warm: BTreeSet<NodeId>,
     /// Warm connections that are being made, and when that began.
-    warming: BTreeMap<NodeId, Instant>,
+    warming: FlatMap<NodeId, Instant>,
     /// Peers that could not be reached as warm connections, and until when that counts.
-    cold: BTreeMap<NodeId, Instant>,
+    cold: FlatMap<NodeId, Instant>,
     /// Look-ups for the table made since the network was joined.
     refreshes: u32,
     timers: Timers<Timer>,
@@ -165,21 +166,21 @@ impl Index {
             shard: Shard::new(config.shard.clone(), shard_seed),
             size: SizeEstimate::new(),
             config,
-            linked: BTreeMap::new(),
-            jobs: BTreeMap::new(),
+            linked: FlatMap::new(),
+            jobs: FlatMap::new(),
             next_job: 0,
-            requests: BTreeMap::new(),
+            requests: FlatMap::new(),
             next_request: 0,
-            waiting: BTreeMap::new(),
-            own: BTreeMap::new(),
+            waiting: FlatMap::new(),
+            own: FlatMap::new(),
             place: Place::default(),
             next_own: 0,
             last_sequence: 0,
-            persisting: BTreeMap::new(),
+            persisting: FlatMap::new(),
             next_token: 0,
             warm: BTreeSet::new(),
-            warming: BTreeMap::new(),
-            cold: BTreeMap::new(),
+            warming: FlatMap::new(),
+            cold: FlatMap::new(),
             refreshes: 0,
             timers: Timers::default(),
             outputs: VecDeque::new(),
@@ -232,7 +233,7 @@ impl Index {
             ip: None,
             is_synced: false,
         };
-        self.linked.insert(id, linked);
+        self.linked.insert(id, Box::new(linked));
         self.cold.remove(&id);
         self.warming.remove(&id);
         self.ask_waiting(now, id);

@@ -30,13 +30,13 @@ impl Index {
     /// of them anew when some time has passed.
     pub(super) fn sync(&mut self, now: Instant) {
         let near = self.near();
-        let mut neighbours = self
+        let next = self
             .linked
             .values()
             .filter(|linked| linked.serves && !linked.is_synced)
             .map(|linked| linked.peer.id)
-            .filter(|id| self.is_warm(*id) || near.contains(id));
-        let Some(peer) = neighbours.next() else {
+            .find(|id| self.is_warm(*id) || near.contains(id));
+        let Some(peer) = next else {
             for linked in self.linked.values_mut() {
                 linked.is_synced = false;
             }

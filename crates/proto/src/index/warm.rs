@@ -58,7 +58,9 @@ impl Index {
         let wanted = self.config.warm_near;
         let mut near: Vec<_> = self
             .table
-            .nearest(&self.key, wanted + self.cold.len().min(COLD_MAX))
+            .nearest_where(&self.key, wanted, |entry| {
+                !entry.is_stale() && !self.cold.contains_key(&entry.id())
+            })
             .into_iter()
             .map(|entry| (entry.key().distance(&self.key), entry.id()))
             .chain(

@@ -70,7 +70,7 @@ impl Node {
         }
         self.links.insert(
             id,
-            Link {
+            Box::new(Link {
                 peer,
                 side,
                 paths: PathManager::new(paths, side),
@@ -86,9 +86,9 @@ impl Node {
                 addrs: Vec::new(),
                 is_open: false,
                 told: None,
-            },
+            }),
         );
-        self.by_peer.entry(peer).or_default().push(id);
+        self.by_peer.or_default(peer).push(id);
         if is_first {
             self.event(Event::PeerUp { link: id, peer });
         }
