@@ -35,6 +35,7 @@ use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -53,6 +54,8 @@ use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
 use crate::invite::PeerAddr;
 use crate::key::{Distance, Key};
+use crate::machine;
+use crate::record::{Record, RecordError};
 use crate::time::{Instant, UnixTime};
 use crate::timer::Timers;
 use crate::wire::IndexMessage;
@@ -202,6 +205,11 @@ impl Index {
     /// The calendar was looked at.
     pub(crate) fn handle_clock(&mut self, now: Instant, unix: UnixTime) {
         self.calendar = Some((now, unix));
+    }
+
+    /// Reads a record and verifies it.
+    fn decode(&self, bytes: &Bytes) -> Result<Record, RecordError> {
+        Record::decode_with(bytes, &self.network, self.config.verify)
     }
 
     /// Radius around a key in which as many nodes are expected as there shall be copies.
@@ -396,7 +404,7 @@ impl Index {
     }
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        machine::pop(&mut self.outputs)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

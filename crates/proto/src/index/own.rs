@@ -133,7 +133,7 @@ impl Index {
 
     /// Values of earlier runs.
     pub(super) fn restore_own(&mut self, bytes: &Bytes) {
-        let Ok(record) = Record::decode(bytes, &self.network) else { return };
+        let Ok(record) = self.decode(bytes) else { return };
         if record.author() != self.id || self.own.len() >= self.config.own_max {
             return;
         }

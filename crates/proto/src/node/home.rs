@@ -5,6 +5,7 @@
 //! tell every peer, so that it can hold a warm relayed path beside the direct one.
 
 use core::time::Duration;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
 use super::dial::Word;
@@ -40,6 +41,13 @@ const PAUSE_OFF: Duration = Duration::from_secs(3600);
 /// How long changes of where we are are gathered before peers are told. A relay that died is
 /// noticed by its guests' peers themselves, so nothing waits for this.
 const TELL_PAUSE: Duration = Duration::from_millis(200);
+
+/// Tells one message from another. Whoever made two with one hash would not be told of the second.
+fn hash(homes: &Homes) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    homes.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// Half the life that a relay claims to lend: when to renew it.
 fn renewal(ttl_s: u32) -> Duration {
@@ -251,8 +259,9 @@ impl Node {
         let addrs = self.public_addrs();
         let message = Homes { homes, addrs, is_open: self.is_open() };
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.told.as_ref() != Some(&message) {
-            link.told = Some(message.clone());
+        let told = hash(&message);
+        if link.told != Some(told) {
+            link.told = Some(told);
             self.send(id, NodeMessage::Homes(message));
         }
     }

@@ -9,7 +9,7 @@ use crate::id::NodeId;
 use crate::path::{self, PathId, PathManager, Remote, Side};
 use crate::time::Instant;
 use crate::wire::NodeMessage;
-use crate::wire::node::{Hello, Homes};
+use crate::wire::node::Hello;
 
 /// Most candidates that one peer is told, as many as QUIC lets us probe.
 pub(super) const CANDIDATES_MAX: usize = 8;
@@ -42,8 +42,8 @@ pub(super) struct Link {
     pub(super) addrs: Vec<SocketAddr>,
     /// Whether anybody can dial these, as it says.
     pub(super) is_open: bool,
-    /// What we told it last of where we are.
-    pub(super) told: Option<Homes>,
+    /// A hash of what we told it last of where we are, which is the same for most links.
+    pub(super) told: Option<u64>,
 }
 
 impl Link {

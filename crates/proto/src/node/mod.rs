@@ -36,7 +36,7 @@ use crate::flat::FlatMap;
 use crate::frame::Channel;
 use crate::id::{NodeId, SecretKey};
 use crate::index::Index;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::path;
 use crate::time::Instant;
 use crate::timer::Timers;
@@ -353,7 +353,7 @@ impl Machine for Node {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        machine::pop(&mut self.outputs)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -37,7 +37,7 @@ use std::collections::VecDeque;
 
 use super::{PathId, Sample, Side};
 use crate::flat::FlatMap;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::time::Instant;
 
 /// Pauses of an idle link in seconds. NATs that keep a mapping for less than 30 s are rare; half of
@@ -422,7 +422,7 @@ impl Machine for KeepAlive {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        machine::pop(&mut self.outputs)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -35,7 +35,7 @@ pub use self::api::*;
 use self::watchdog::{Verdict, Watchdog};
 use crate::flat::FlatMap;
 use crate::id::NodeId;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::time::Instant;
 use crate::timer::Timers;
 
@@ -548,7 +548,7 @@ impl Machine for PathManager {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        machine::pop(&mut self.outputs)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -92,7 +92,7 @@ impl Harness {
             self.now = at.as_micros().div_ceil(1000);
             self.machine.handle_timeout(ms(self.now));
             self.drain();
-            crate::machine::check_deadline(&self.machine, ms(self.now));
+            machine::check_deadline(&self.machine, ms(self.now));
         }
         self.now = until;
     }
