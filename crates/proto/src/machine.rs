@@ -30,8 +30,8 @@ pub trait Machine {
     fn poll_timeout(&self) -> Option<Instant>;
 }
 
-/// Takes the oldest output of a queue. One that is drained gives its memory back: most machines have
-/// nothing to say most of the time, and a node has two for each link.
+/// Takes the oldest output of a queue. One that is drained gives its memory back: most machines
+/// have nothing to say most of the time, and a node has one for each link.
 pub(crate) fn pop<T>(outputs: &mut VecDeque<T>) -> Option<T> {
     let output = outputs.pop_front();
     if output.is_none() {

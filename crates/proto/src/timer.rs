@@ -107,7 +107,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_next_is_the_earliest(steps in prop::collection::vec((0..4_u8, 0..6_u8, 0..20_u64), 0..99)) {
+        fn the_next_is_the_earliest(
+            steps in prop::collection::vec((0..4_u8, 0..6_u8, 0..20_u64), 0..99),
+        ) {
             let (mut timers, mut all) = (Timers::default(), BTreeMap::new());
             for (step, key, time) in steps {
                 let at = Instant::from_micros(time);

@@ -1,8 +1,8 @@
 //! Signatures of records, verified once for all nodes.
 //!
-//! Whether a signature holds is a pure function of three arguments, and some twenty nodes of a world
-//! ask it about each record. Those that held are remembered, so the answer is what it would be
-//! without and only the processor time of a run tells the difference: a seventh.
+//! Whether a signature holds is a pure function of three arguments, and some twenty nodes of a
+//! world ask it about each record. Those that held are remembered, so the answer is what it would
+//! be without and only the processor time of a run tells the difference: a seventh.
 
 use std::cell::RefCell;
 

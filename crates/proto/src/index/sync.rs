@@ -67,8 +67,8 @@ impl Index {
         let (region, key) = (self.region(), Key::of_node(peer));
         self.shard
             .iter_from(None)
-            .filter(move |kept| kept.slot.key.distance(&key) <= region)
-            .map(|kept| (kept.digest, kept))
+            .filter(move |(slot, _)| slot.key.distance(&key) <= region)
+            .map(|(_, kept)| (kept.digest, kept))
     }
 
     fn offer(&mut self, now: Instant, peer: NodeId) {

@@ -45,7 +45,9 @@ const TELL_PAUSE: Duration = Duration::from_millis(200);
 /// Tells one message from another. Whoever made two with one hash would not be told of the second.
 fn hash(homes: &Homes) -> u64 {
     let mut hasher = DefaultHasher::new();
-    homes.hash(&mut hasher);
+    homes.homes.len().hash(&mut hasher);
+    homes.homes.iter().for_each(|home| (home.id, &home.addrs).hash(&mut hasher));
+    (&homes.addrs, homes.is_open).hash(&mut hasher);
     hasher.finish()
 }
 

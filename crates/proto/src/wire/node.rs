@@ -189,7 +189,7 @@ pub struct RelayClosed {
 }
 
 /// Where the sender can be reached, best first.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Homes {
     /// The nodes through which. At most [`HOMES_MAX`]; more are not written.
@@ -210,7 +210,7 @@ pub struct Homes {
 }
 
 /// A node that relays and signals for another.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Home {
     /// Which node.

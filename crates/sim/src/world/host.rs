@@ -280,7 +280,7 @@ impl World {
 }
 
 /// Cached peers that a node's bootstrap is told of.
-const CACHED_MAX: usize = 32;
+const CACHED_MAX: usize = 20;
 
 fn node_config() -> NodeConfig {
     // No path dies here but with its host or its relay, so few samples are enough.
