@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::egress::{Net, canonical};
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 
 /// Most reports kept; the first peers to report stay. 64 voices are plenty for a majority.
@@ -70,7 +71,7 @@ pub struct Candidates {
     host: Vec<HostAddr>,
     /// What our sockets are bound to.
     bound: Vec<SocketAddr>,
-    reports: BTreeMap<NodeId, SocketAddr>,
+    reports: FlatMap<NodeId, SocketAddr>,
     /// What follows from all that, because it is asked for much more often than it changes.
     outlook: Outlook,
 }

@@ -6,9 +6,10 @@
 //! who knows the topic ([`Key::of_topic`]): who holds the announcements of a topic does not learn
 //! which one it is.
 
+use core::cmp::Ordering;
 use core::fmt;
 
-use crate::id::NodeId;
+use crate::id::{NodeId, compare};
 use crate::time::UnixTime;
 
 /// Bytes of a key.
@@ -21,12 +22,42 @@ pub const KEY_BITS: u32 = 256;
 pub const TOPIC_EPOCH_S: u64 = 24 * 3600;
 
 /// A point of the key space.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key([u8; KEY_LEN]);
 
+/// In the order of the bytes.
+impl Ord for Key {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for Key {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// How far two points are from each other: their exclusive or, as a big-endian number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Distance([u8; KEY_LEN]);
+
+/// In the order of the bytes.
+impl Ord for Distance {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for Distance {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Key {
     /// The point with these bytes.
@@ -171,6 +202,22 @@ mod tests {
         let mut near = *a.as_bytes();
         near[2] ^= 0b0001_0000;
         assert_eq!(a.common_bits(&Key::from_bytes(near)), 19);
+    }
+
+    #[test]
+    fn keys_are_in_the_order_of_their_bytes() {
+        let mut all: Vec<[u8; KEY_LEN]> = vec![[0; KEY_LEN], [0xff; KEY_LEN]];
+        for at in 0..KEY_LEN {
+            all.extend([1, 0x80].map(|byte| {
+                let mut key = [0x7f; KEY_LEN];
+                key[at] = byte;
+                key
+            }));
+        }
+        let by_bytes = |a: &[u8; KEY_LEN], b: &[u8; KEY_LEN]| a.as_slice().cmp(b.as_slice());
+        for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+            assert_eq!(Key::from_bytes(*a).cmp(&Key::from_bytes(*b)), by_bytes(a, b));
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod bucket;
 pub mod candidate;
 pub mod credit;
 pub mod egress;
+mod flat;
 pub mod forward;
 pub mod frame;
 pub mod id;

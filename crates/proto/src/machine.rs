@@ -6,6 +6,8 @@
 //! [`Machine::handle_timeout`] and drains again; afterwards the next deadline lies in the future,
 //! which [`check_deadline`] asserts, so a driver cannot be made to spin.
 
+use std::collections::VecDeque;
+
 use crate::time::Instant;
 
 /// A protocol as a state machine without I/O, clock, tasks or global randomness.
@@ -26,6 +28,16 @@ pub trait Machine {
 
     /// When [`Machine::handle_timeout`] is wanted next; `None` if nothing is waited for.
     fn poll_timeout(&self) -> Option<Instant>;
+}
+
+/// Takes the oldest output of a queue. One that is drained gives its memory back: most machines
+/// have nothing to say most of the time, and a node has one for each link.
+pub(crate) fn pop<T>(outputs: &mut VecDeque<T>) -> Option<T> {
+    let output = outputs.pop_front();
+    if output.is_none() {
+        outputs.shrink_to_fit();
+    }
+    output
 }
 
 /// Asserts (in debug builds) that a machine whose time-outs were handled at `now` and whose

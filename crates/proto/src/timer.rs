@@ -1,32 +1,35 @@
 //! A small table of timers keyed by an enum: set, stopped, expired in order.
 //!
 //! A timer is a field, never a scheduled effect, so nothing fires that was overtaken by events.
-//! Every operation costs the logarithm of the number of timers.
+//! The timers lie in the order of their keys and the earliest is found by looking at all of them
+//! when the one before it has gone: right for the some dozens of timers that a machine has. What
+//! there are thousands of and fires often belongs elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use crate::flat::FlatMap;
 use crate::time::Instant;
 
 /// At most one deadline for each key.
 #[derive(Debug, Clone)]
 pub struct Timers<K> {
-    by_key: BTreeMap<K, Instant>,
-    by_time: BTreeSet<(Instant, K)>,
+    by_key: FlatMap<K, Instant>,
+    next: Option<Instant>,
 }
 
 impl<K> Default for Timers<K> {
     fn default() -> Self {
-        Self { by_key: BTreeMap::new(), by_time: BTreeSet::new() }
+        Self { by_key: FlatMap::new(), next: None }
     }
 }
 
 impl<K: Ord + Copy> Timers<K> {
     /// Sets or moves the timer `key`.
     pub fn set(&mut self, key: K, at: Instant) {
-        if let Some(old) = self.by_key.insert(key, at) {
-            self.by_time.remove(&(old, key));
+        let old = self.by_key.insert(key, at);
+        if self.next.is_none_or(|next| at <= next) {
+            self.next = Some(at);
+        } else if old == self.next {
+            self.find_next();
         }
-        self.by_time.insert((at, key));
     }
 
     /// Sets the timer `key` unless it runs already.
@@ -45,8 +48,9 @@ impl<K: Ord + Copy> Timers<K> {
 
     /// Stops the timer `key` if it runs.
     pub fn stop(&mut self, key: K) {
-        if let Some(at) = self.by_key.remove(&key) {
-            self.by_time.remove(&(at, key));
+        let old = self.by_key.remove(&key);
+        if old.is_some() && old == self.next {
+            self.find_next();
         }
     }
 
@@ -59,21 +63,29 @@ impl<K: Ord + Copy> Timers<K> {
     /// The earliest deadline.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        self.by_time.first().map(|(at, _)| *at)
+        self.next
     }
 
     /// Takes one timer that is due at `now`, earliest first, ties in key order.
     pub fn expire(&mut self, now: Instant) -> Option<K> {
-        let (at, key) = self.by_time.first().copied()?;
-        (at <= now).then(|| {
-            self.stop(key);
-            key
-        })
+        let next = self.next.filter(|next| *next <= now)?;
+        let (key, _) = self.by_key.iter().find(|(_, at)| **at == next)?;
+        let key = *key;
+        self.stop(key);
+        Some(key)
+    }
+
+    fn find_next(&mut self) {
+        self.next = self.by_key.values().min().copied();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -91,5 +103,34 @@ mod tests {
         assert_eq!(timers.expire(at(25)), Some('b'));
         assert_eq!(timers.expire(at(25)), None);
         assert_eq!(timers.next(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_is_the_earliest(
+            steps in prop::collection::vec((0..4_u8, 0..6_u8, 0..20_u64), 0..99),
+        ) {
+            let (mut timers, mut all) = (Timers::default(), BTreeMap::new());
+            for (step, key, time) in steps {
+                let at = Instant::from_micros(time);
+                match step {
+                    0 => {
+                        timers.stop(key);
+                        all.remove(&key);
+                    }
+                    1 => {
+                        let due = all.iter().map(|(key, at)| (*at, *key)).min();
+                        let due = due.filter(|(due, _)| *due <= at).map(|(_, key)| key);
+                        prop_assert_eq!(timers.expire(at), due);
+                        due.map(|key| all.remove(&key));
+                    }
+                    _ => {
+                        timers.set(key, at);
+                        all.insert(key, at);
+                    }
+                }
+                prop_assert_eq!(timers.next(), all.values().min().copied());
+            }
+        }
     }
 }

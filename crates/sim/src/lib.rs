@@ -18,6 +18,7 @@ pub mod progress;
 pub mod report;
 pub mod scenario;
 pub mod trace;
+mod verify;
 pub mod world;
 
 use std::io::Write;

@@ -23,14 +23,15 @@
 mod schedule;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::time::Instant;
 use crate::timer::Timers;
 
@@ -188,10 +189,34 @@ enum Timer {
     Attempt(NodeId),
 }
 
+/// Where a candidate is.
+#[derive(Debug, Clone)]
+enum Place {
+    /// In CBOR: a third of the memory, and there are hundreds in a cache of which few are dialled.
+    Packed(Box<[u8]>),
+    /// With the scope that an address of the LAN may have.
+    Plain(Box<PeerAddr>),
+}
+
+impl Place {
+    fn pack(peer: &PeerAddr) -> Self {
+        let bytes = minicbor::to_vec(peer).expect("writing to memory does not fail");
+        Self::Packed(bytes.into_boxed_slice())
+    }
+
+    fn peer(&self, id: NodeId) -> PeerAddr {
+        match self {
+            // What `pack` writes is always read.
+            Self::Packed(bytes) => minicbor::decode(bytes).unwrap_or_else(|_| id.into()),
+            Self::Plain(peer) => (**peer).clone(),
+        }
+    }
+}
+
 /// A peer that may be dialled.
 #[derive(Debug, Clone)]
 struct Candidate {
-    peer: PeerAddr,
+    place: Place,
     is_lan: bool,
     /// Known from a registry alone.
     is_listed: bool,
@@ -205,16 +230,16 @@ pub struct Bootstrap {
     own: NodeId,
     config: BootstrapConfig,
     rng: ChaCha8Rng,
-    candidates: BTreeMap<NodeId, Candidate>,
+    candidates: FlatMap<NodeId, Candidate>,
     /// The cached peers; the first [`BootstrapConfig::active`] are dialled again and again.
     order: VecDeque<NodeId>,
     /// Those of the LAN and of the cache whose turn it is.
     lan_queue: VecDeque<NodeId>,
     queue: VecDeque<NodeId>,
     /// Dials under way, and whether each is of the LAN's share.
-    dialling: BTreeMap<NodeId, bool>,
+    dialling: FlatMap<NodeId, bool>,
     /// Linked peers, and whether each counts among the wanted ones. As many as the node has.
-    up: BTreeMap<NodeId, bool>,
+    up: FlatMap<NodeId, bool>,
     named: BTreeSet<NodeId>,
     /// When there was last no link and dialling began; `None` before the start.
     began: Option<Instant>,
@@ -239,12 +264,12 @@ impl Bootstrap {
                 ..config
             },
             rng: ChaCha8Rng::from_seed(seed),
-            candidates: BTreeMap::new(),
+            candidates: FlatMap::new(),
             order: VecDeque::new(),
             lan_queue: VecDeque::new(),
             queue: VecDeque::new(),
-            dialling: BTreeMap::new(),
-            up: BTreeMap::new(),
+            dialling: FlatMap::new(),
+            up: FlatMap::new(),
             named: BTreeSet::new(),
             began: None,
             pace_left: 0,
@@ -277,8 +302,8 @@ impl Bootstrap {
             match self.candidates.get_mut(&id) {
                 // What was seen on the LAN today is closer than what the cache remembers.
                 Some(known) if known.is_lan => {}
-                Some(known) => (known.peer, known.is_listed) = (peer, false),
-                None => drop(self.candidates.insert(id, Candidate::new(peer, false))),
+                Some(known) => (known.place, known.is_listed) = (Place::pack(&peer), false),
+                None => drop(self.candidates.insert(id, Candidate::new(Place::pack(&peer), false))),
             }
         }
         for id in core::mem::replace(&mut self.order, order) {
@@ -308,10 +333,11 @@ impl Bootstrap {
             let id = peer.id;
             if let Some(known) = self.candidates.get_mut(&id) {
                 // It moved: what was tried before says nothing.
-                prefer(&mut known.peer, peer);
+                known.prefer(peer);
                 known.restart();
             } else {
-                let candidate = Candidate { is_listed: true, ..Candidate::new(peer, false) };
+                let place = Place::Plain(Box::new(peer));
+                let candidate = Candidate { is_listed: true, ..Candidate::new(place, false) };
                 self.candidates.insert(id, candidate);
                 self.order.insert(new, id);
                 new += 1;
@@ -332,18 +358,22 @@ impl Bootstrap {
         }
         let lan = self.candidates.values().filter(|candidate| candidate.is_lan).count();
         match self.candidates.get_mut(&id) {
-            Some(known) if known.is_lan && known.peer.addrs == peer.addrs => return,
+            Some(known) if known.is_lan && known.place.peer(id).addrs == peer.addrs => return,
             Some(known) if known.is_lan => {
                 // It restarted elsewhere: what was tried before says nothing.
-                known.peer.addrs = peer.addrs;
+                let moved = PeerAddr { addrs: peer.addrs, ..known.place.peer(id) };
+                known.place = Place::Plain(Box::new(moved));
                 known.restart();
             }
             _ if lan >= self.config.lan_max => return,
             Some(known) => {
                 known.is_lan = true;
-                prefer(&mut known.peer, peer);
+                known.prefer(peer);
             }
-            None => drop(self.candidates.insert(id, Candidate::new(peer, true))),
+            None => {
+                let place = Place::Plain(Box::new(peer));
+                self.candidates.insert(id, Candidate::new(place, true));
+            }
         }
         if !self.up.contains_key(&id) && !self.dialling.contains_key(&id) {
             self.stop(id);
@@ -403,23 +433,25 @@ impl Bootstrap {
 }
 
 impl Candidate {
-    fn new(peer: PeerAddr, is_lan: bool) -> Self {
-        Self { peer, is_lan, is_listed: false, tries: 0, pause: Duration::ZERO }
+    fn new(place: Place, is_lan: bool) -> Self {
+        Self { place, is_lan, is_listed: false, tries: 0, pause: Duration::ZERO }
     }
 
     fn restart(&mut self) {
         self.tries = 0;
         self.pause = Duration::ZERO;
     }
-}
 
-/// Puts the addresses of `better` in front of those of `peer`.
-fn prefer(peer: &mut PeerAddr, better: PeerAddr) {
-    let old = core::mem::replace(&mut peer.addrs, better.addrs);
-    for addr in old {
-        if peer.addrs.len() < crate::invite::ADDRS_MAX && !peer.addrs.contains(&addr) {
-            peer.addrs.push(addr);
+    /// Puts the addresses of `better` in front of those that are known.
+    fn prefer(&mut self, better: PeerAddr) {
+        let mut peer = self.place.peer(better.id);
+        let old = core::mem::replace(&mut peer.addrs, better.addrs);
+        for addr in old {
+            if peer.addrs.len() < crate::invite::ADDRS_MAX && !peer.addrs.contains(&addr) {
+                peer.addrs.push(addr);
+            }
         }
+        self.place = Place::Plain(Box::new(peer));
     }
 }
 
@@ -472,7 +504,7 @@ impl Machine for Bootstrap {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        machine::pop(&mut self.outputs)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

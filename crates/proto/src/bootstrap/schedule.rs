@@ -138,7 +138,7 @@ impl Bootstrap {
 
     fn dial(&mut self, now: Instant, peer: NodeId, is_lan: bool) {
         let Some(candidate) = self.candidates.get(&peer) else { return };
-        self.outputs.push_back(Output::Dial { peer: candidate.peer.clone() });
+        self.outputs.push_back(Output::Dial { peer: candidate.place.peer(peer) });
         self.dialling.insert(peer, is_lan);
         self.timers.set(Timer::Attempt(peer), now + self.config.attempt);
     }

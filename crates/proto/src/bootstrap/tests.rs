@@ -1,4 +1,5 @@
 use core::ops::ControlFlow;
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 

@@ -8,7 +8,7 @@ use super::shard::ShardConfig;
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::key::Key;
-use crate::record::{Record, Slot};
+use crate::record::{Record, Slot, Verify};
 use crate::time::UnixTime;
 use crate::wire::IndexMessage;
 use crate::wire::index::RecordKind;
@@ -57,6 +57,8 @@ pub struct IndexConfig {
     pub count_private: bool,
     /// Of the records kept for others.
     pub shard: ShardConfig,
+    /// How signatures of records are verified.
+    pub verify: Verify,
 }
 
 impl Default for IndexConfig {
@@ -80,6 +82,7 @@ impl Default for IndexConfig {
             requests_per_s: 50,
             count_private: false,
             shard: ShardConfig::default(),
+            verify: NodeId::verify,
         }
     }
 }

@@ -64,7 +64,7 @@ impl Index {
 
     /// Wants a link to `peer` for a request of `job`.
     pub(super) fn reach(&mut self, job: JobId, peer: PeerAddr, vias: Vec<NodeId>, what: What) {
-        let waiting = self.waiting.entry(peer.id).or_default();
+        let waiting = self.waiting.or_default(peer.id);
         waiting.requests.push((job, what));
         // Said again for each job: it may know other ways.
         self.outputs.push_back(Output::Reach { peer, vias });

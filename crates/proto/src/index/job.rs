@@ -261,8 +261,8 @@ impl Index {
         let Some(unix) = self.unix(now) else { return false };
         let mut has_records = false;
         for bytes in records {
+            let Ok(record) = self.decode(bytes) else { continue };
             let Some(job) = self.jobs.get_mut(&id) else { break };
-            let Ok(record) = Record::decode(bytes, &self.network) else { continue };
             let is_asked = Some(record.kind()) == job.goal.records();
             if !is_asked || record.key() != job.target || record.lifetime(unix).is_err() {
                 continue;

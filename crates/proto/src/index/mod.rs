@@ -35,6 +35,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -49,9 +50,12 @@ use self::shard::Shard;
 use self::size::SizeEstimate;
 use self::table::{Entry, Table, TableConfig};
 use crate::bucket::TokenBucket;
+use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
 use crate::invite::PeerAddr;
 use crate::key::{Distance, Key};
+use crate::machine;
+use crate::record::{Record, RecordError};
 use crate::time::{Instant, UnixTime};
 use crate::timer::Timers;
 use crate::wire::IndexMessage;
@@ -117,19 +121,19 @@ pub(crate) struct Index {
     table: Table,
     shard: Shard,
     size: SizeEstimate,
-    linked: BTreeMap<NodeId, Linked>,
-    jobs: BTreeMap<JobId, Job>,
+    linked: FlatMap<NodeId, Box<Linked>>,
+    jobs: FlatMap<JobId, Job>,
     next_job: u64,
-    requests: BTreeMap<u32, Request>,
+    requests: FlatMap<u32, Request>,
     next_request: u32,
-    waiting: BTreeMap<NodeId, Waiting>,
-    own: BTreeMap<u64, Own>,
+    waiting: FlatMap<NodeId, Waiting>,
+    own: FlatMap<u64, Own>,
     place: Place,
     /// What our node record says of it.
     told_place: Option<Place>,
     next_own: u64,
     last_sequence: u64,
-    persisting: BTreeMap<u64, Persisting>,
+    persisting: FlatMap<u64, Persisting>,
     next_token: u64,
     /// When all neighbours are to be offered records anew.
     sync_again: Option<Instant>,
@@ -137,9 +141,9 @@ pub(crate) struct Index {
     asked_for: BTreeMap<Digest, Instant>,
     warm: BTreeSet<NodeId>,
     /// Warm connections that are being made, and when that began.
-    warming: BTreeMap<NodeId, Instant>,
+    warming: FlatMap<NodeId, Instant>,
     /// Peers that could not be reached as warm connections, and until when that counts.
-    cold: BTreeMap<NodeId, Instant>,
+    cold: FlatMap<NodeId, Instant>,
     /// Look-ups for the table made since the network was joined.
     refreshes: u32,
     timers: Timers<Timer>,
@@ -176,24 +180,24 @@ impl Index {
             shard: Shard::new(config.shard.clone(), shard_seed),
             size: SizeEstimate::new(),
             config,
-            linked: BTreeMap::new(),
-            jobs: BTreeMap::new(),
+            linked: FlatMap::new(),
+            jobs: FlatMap::new(),
             next_job: 0,
-            requests: BTreeMap::new(),
+            requests: FlatMap::new(),
             next_request: 0,
-            waiting: BTreeMap::new(),
-            own: BTreeMap::new(),
+            waiting: FlatMap::new(),
+            own: FlatMap::new(),
             place: Place::default(),
             told_place: None,
             next_own: 0,
             last_sequence: 0,
-            persisting: BTreeMap::new(),
+            persisting: FlatMap::new(),
             next_token: 0,
             sync_again: None,
             asked_for: BTreeMap::new(),
             warm: BTreeSet::new(),
-            warming: BTreeMap::new(),
-            cold: BTreeMap::new(),
+            warming: FlatMap::new(),
+            cold: FlatMap::new(),
             refreshes: 0,
             timers: Timers::default(),
             outputs: VecDeque::new(),
@@ -226,6 +230,11 @@ impl Index {
         })
     }
 
+    /// Reads a record and verifies it.
+    fn decode(&self, bytes: &Bytes) -> Result<Record, RecordError> {
+        Record::decode_with(bytes, &self.network, self.config.verify)
+    }
+
     /// A peer of the last run, whose key was proved then.
     pub(crate) fn remember(&mut self, now: Instant, peer: &PeerAddr) {
         if peer.id != self.id {
@@ -251,7 +260,7 @@ impl Index {
             is_synced: false,
             offered: None,
         };
-        self.linked.insert(id, linked);
+        self.linked.insert(id, Box::new(linked));
         self.cold.remove(&id);
         self.warming.remove(&id);
         self.ask_waiting(now, id);
@@ -415,7 +424,7 @@ impl Index {
     }
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        machine::pop(&mut self.outputs)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

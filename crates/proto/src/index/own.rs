@@ -133,7 +133,7 @@ impl Index {
 
     /// Values of earlier runs.
     pub(super) fn restore_own(&mut self, bytes: &Bytes) {
-        let Ok(record) = Record::decode(bytes, &self.network) else { return };
+        let Ok(record) = self.decode(bytes) else { return };
         if record.author() != self.id || self.own.len() >= self.config.own_max {
             return;
         }
@@ -400,8 +400,8 @@ fn epoch_left(unix: UnixTime) -> u64 {
 
 /// Whether homes that were told are enough to reach us, of those that `are`: the first of them,
 /// which is tried first, and another one if we have two.
-pub(crate) fn are_enough(told: &[Home], are: &[Home]) -> bool {
-    let is_good = |home: &&Home| are.contains(home);
+pub(crate) fn are_enough<H: PartialEq>(told: &[H], are: &[H]) -> bool {
+    let is_good = |home: &&H| are.contains(home);
     let first = told.first().is_none_or(|home| is_good(&home));
     first && told.iter().filter(is_good).count() >= are.len().min(2)
 }

@@ -135,7 +135,7 @@ impl Index {
         if self.persisting.len() >= PERSISTING_MAX {
             return Some(StoreOutcome::Full);
         }
-        let Ok(record) = Record::decode(&store.record, &self.network) else {
+        let Ok(record) = self.decode(&store.record) else {
             return Some(StoreOutcome::Invalid);
         };
         match self.shard.admit(now, unix, &record, self.ip_of(from)) {
@@ -215,7 +215,7 @@ impl Index {
         }
         let mut lost = Vec::new();
         for bytes in restored.records {
-            if let Ok(record) = Record::decode(&bytes, &self.network)
+            if let Ok(record) = self.decode(&bytes)
                 && !self.shard.restore(now, unix, &record)
             {
                 lost.push(record.slot());
@@ -231,7 +231,7 @@ impl Index {
     /// Records at a key that we keep ourselves.
     pub(super) fn kept_here(&mut self, now: Instant, key: &Key, kind: RecordKind) -> Vec<Record> {
         let (records, _) = self.shard.find(now, key, kind, None);
-        let decode = |bytes| Record::decode(bytes, &self.network).ok();
+        let decode = |bytes| self.decode(bytes).ok();
         records.iter().filter_map(decode).collect()
     }
 }

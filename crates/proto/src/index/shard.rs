@@ -45,8 +45,6 @@ use crate::wire::index::{Digest, RecordKind, StoreOutcome};
 pub struct Kept {
     /// The short name of this version of the record, for reconciliation.
     pub digest: Digest,
-    /// What it is for.
-    pub slot: Slot,
     /// As it travels.
     pub bytes: Bytes,
     /// Which edition of its slot it is.
@@ -96,7 +94,7 @@ pub struct Shard {
     secret: [u8; 32],
     /// Random numbers drawn.
     drawn: u64,
-    slots: BTreeMap<Slot, Entry>,
+    slots: BTreeMap<Slot, Box<Entry>>,
     /// The announcements by key.
     groups: BTreeMap<Key, Group>,
     pending: BTreeMap<Slot, Pending>,
@@ -154,7 +152,7 @@ impl Shard {
         if entry.is_some_and(|entry| !entry.accepts(record.sequence())) {
             return Err(StoreOutcome::Stale);
         }
-        let replaced = kept.map(Kept::claim);
+        let replaced = kept.map(|kept| kept.claim(&slot));
         let is_new_slot = entry.is_none();
         let claim = claim(record, from.map(Prefix::of));
         if let Some(pending) = self.pending.get(&slot) {
@@ -240,20 +238,20 @@ impl Shard {
         let until = now + lifetime.min(memory(slot.kind));
         let (bytes, sequence) = (record.bytes().clone(), record.sequence());
         let digest = digest(&slot, sequence);
-        let kept = Kept { digest, slot, bytes, sequence, until, prefix };
-        let claim = kept.claim();
+        let kept = Kept { digest, bytes, sequence, until, prefix };
+        let claim = kept.claim(&slot);
         self.digests.insert(digest);
         let highest = sequence.max(self.slots.get(&slot).map_or(0, |entry| entry.highest));
         let entry = Entry { highest, kept: Some(kept), is_evicted: false, deadline: until, prefix };
         let mut old_len = None;
-        if let Some(old) = self.slots.insert(slot, entry) {
+        if let Some(old) = self.slots.insert(slot, Box::new(entry)) {
             self.deadlines.remove(&(old.deadline, slot));
             self.ledger.forget(slot.author, old.prefix);
             if let Some(old) = old.kept {
                 if old.digest != digest {
                     self.digests.remove(&old.digest);
                 }
-                self.ledger.remove(&old.claim());
+                self.ledger.remove(&old.claim(&slot));
                 old_len = Some(old.bytes.len());
             }
         }
@@ -280,7 +278,7 @@ impl Shard {
         self.deadlines.remove(&(entry.deadline, *slot));
         entry.deadline = at + memory(slot.kind);
         self.deadlines.insert((entry.deadline, *slot));
-        self.ledger.remove(&kept.claim());
+        self.ledger.remove(&kept.claim(slot));
         self.digests.remove(&kept.digest);
         if slot.kind == RecordKind::Announcement {
             self.announcements -= 1;
@@ -325,7 +323,8 @@ impl Shard {
             kind: RecordKind::Node,
             author: NodeId::from_bytes([0; 32]),
         };
-        let is_of_prefix = |(slot, entry): (&Slot, &Entry)| {
+        #[expect(clippy::borrowed_box, reason = "as the map has them")]
+        let is_of_prefix = |(slot, entry): (&Slot, &Box<Entry>)| {
             entry.kept.as_ref().filter(|kept| kept.prefix == Some(prefix)).map(|_| *slot)
         };
         let mut above = self.slots.range(point..).filter_map(is_of_prefix);
@@ -406,8 +405,8 @@ impl Entry {
 }
 
 impl Kept {
-    fn claim(&self) -> Claim {
-        let Slot { author, kind, .. } = self.slot;
+    fn claim(&self, slot: &Slot) -> Claim {
+        let Slot { author, kind, .. } = *slot;
         Claim { author, kind, prefix: self.prefix, bytes: self.bytes.len() }
     }
 }

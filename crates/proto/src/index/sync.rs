@@ -36,13 +36,13 @@ impl Index {
     /// some time has passed.
     pub(super) fn sync(&mut self, now: Instant) {
         let near = self.near();
-        let mut neighbours = self
+        let next = self
             .linked
             .values()
             .filter(|linked| linked.serves && !linked.is_synced)
             .map(|linked| linked.peer.id)
-            .filter(|id| self.is_warm(*id) || near.contains(id));
-        let Some(peer) = neighbours.next() else {
+            .find(|id| self.is_warm(*id) || near.contains(id));
+        let Some(peer) = next else {
             let due = self.sync_again.filter(|at| *at > now);
             let at = due.unwrap_or_else(|| now + self.jitter(self.config.sync));
             if due.is_none() && self.sync_again.is_some() {
@@ -78,11 +78,11 @@ impl Index {
         let kinds = [RecordKind::Node, RecordKind::Value].map(|kind| self.region(kind));
         self.shard
             .iter_from(None)
-            .filter(move |kept| {
-                let region = kinds[usize::from(kept.slot.kind != RecordKind::Node)];
-                kept.slot.key.distance(&key) <= region
+            .filter(move |(slot, _)| {
+                let region = kinds[usize::from(slot.kind != RecordKind::Node)];
+                slot.key.distance(&key) <= region
             })
-            .map(|kept| (kept.digest, kept))
+            .map(|(_, kept)| (kept.digest, kept))
     }
 
     fn offer(&mut self, now: Instant, peer: NodeId) {
@@ -148,8 +148,9 @@ impl Index {
     /// Looks at the offers that were put off, one after the other: the first that is asked for a
     /// record puts the others off once more.
     pub(super) fn look_at_offers(&mut self, now: Instant) {
-        let offered = |linked: &mut super::Linked| Some((linked.peer.id, linked.offered.take()?));
-        let offers: Vec<_> = self.linked.values_mut().filter_map(offered).collect();
+        let linked = self.linked.values_mut();
+        let offers: Vec<_> =
+            linked.filter_map(|one| Some((one.peer.id, one.offered.take()?))).collect();
         for (from, offer) in offers {
             self.look_at_offer(now, from, &offer);
         }

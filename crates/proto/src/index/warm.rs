@@ -54,15 +54,26 @@ impl Index {
 
     /// Whether a peer is one of the nearest to us that we know.
     pub(super) fn is_near(&self, id: NodeId) -> bool {
-        self.near().contains(&id)
+        let distance = Key::of_node(id).distance(&self.key);
+        let known = self.near_in_table();
+        let farthest = known.last().map(|entry| entry.key().distance(&self.key));
+        // Mostly the table knows enough that are nearer.
+        let is_far = known.len() >= self.config.warm_near && farthest < Some(distance);
+        !is_far && self.near().contains(&id)
+    }
+
+    /// The nearest of the table.
+    fn near_in_table(&self) -> Vec<&Entry> {
+        self.table.nearest_where(&self.key, self.config.warm_near, |entry| {
+            !entry.is_stale() && !self.cold.contains_key(&entry.id())
+        })
     }
 
     /// The nearest peers that we know, linked or not, those that cannot be reached left out.
     pub(super) fn near(&self) -> BTreeSet<NodeId> {
         let wanted = self.config.warm_near;
         let mut near: Vec<_> = self
-            .table
-            .nearest(&self.key, wanted + self.cold.len().min(COLD_MAX))
+            .near_in_table()
             .into_iter()
             .map(|entry| (entry.key().distance(&self.key), entry.id()))
             .chain(

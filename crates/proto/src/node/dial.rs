@@ -113,7 +113,7 @@ impl Node {
             self.event(Event::Unreachable(peer.id));
             return;
         }
-        let state = self.peers.entry(peer.id).or_default();
+        let state = self.peers.or_default(peer.id);
         state.wanted = true;
         state.keep |= keep;
         state.tries = 0;
@@ -207,7 +207,7 @@ impl Node {
         let is_lost = is_wanted && (tries > 0 || !peer.is_located());
         let targets: Vec<_> = peer.for_peers.iter().copied().collect();
         // A home behind a NAT is reached as any peer is; but not the homes of homes of homes.
-        let is_means = |id| self.peers.get(id).is_some_and(|target: &Peer| target.wanted);
+        let is_means = |id| self.peers.get(id).is_some_and(|target| target.wanted);
         let is_lost = is_lost || tries > 0 && targets.iter().any(is_means);
         // A dial lasts longer than the first pauses; those in progress are not repeated.
         self.timers.set(Timer::Retry(id), now + pause.max(RETRY_PAUSE_MIN));
@@ -313,7 +313,7 @@ impl Node {
         if home.id == self.id || self.link_to(home.id).is_some() || !self.has_room_for(home.id) {
             return;
         }
-        let peer = self.peers.entry(home.id).or_default();
+        let peer = self.peers.or_default(home.id);
         match word {
             Word::Owner => remember(&mut peer.addrs, &home.addrs),
             Word::Peer => remember(&mut peer.claimed_addrs, &home.addrs),

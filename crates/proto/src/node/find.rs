@@ -2,7 +2,7 @@
 //! kept for them, and where this node is, for others to find.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::dial::Word;
@@ -10,6 +10,7 @@ use super::{Event, LinkId, Node, Output, RemoteAddr, Side, Timer};
 use crate::bootstrap;
 use crate::candidate::Mapping;
 use crate::egress::{canonical, class_of};
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::index::{self, Place};
 use crate::invite::{ADDRS_MAX, PeerAddr};
@@ -45,7 +46,7 @@ const STRANGERS_MIN: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct Openness {
     /// To whom something was sent, and when last.
-    sent: BTreeMap<IpAddr, Instant>,
+    sent: FlatMap<IpAddr, Instant>,
     /// Peers that came unasked since we are where we are.
     strangers: BTreeSet<NodeId>,
 }
@@ -133,7 +134,7 @@ impl Node {
         if self.link_to(id).is_some() || !self.has_room_for(id) {
             return self.not_reached(now, id);
         }
-        let state = self.peers.entry(id).or_default();
+        let state = self.peers.or_default(id);
         state.for_bootstrap = true;
         state.remember(Word::Owner, peer);
         self.timers.set(Timer::Seek(id), now + SEEK_MAX);
@@ -146,7 +147,7 @@ impl Node {
         if id == self.id || self.link_to(id).is_some() || !self.has_room_for(id) {
             return self.index.unreachable(now, id);
         }
-        let state = self.peers.entry(id).or_default();
+        let state = self.peers.or_default(id);
         state.for_index = true;
         state.remember(Word::Peer, peer);
         self.timers.set_if_idle(Timer::Seek(id), now + SEEK_MAX);
@@ -162,7 +163,7 @@ impl Node {
             return self.supersede(now, link);
         }
         let Some(contact) = self.contact(peer).filter(|_| self.has_room_for(peer)) else { return };
-        let state = self.peers.entry(peer).or_default();
+        let state = self.peers.or_default(peer);
         state.for_index = true;
         state.remember(Word::Peer, &contact);
         self.timers.set_if_idle(Timer::Seek(peer), now + SEEK_MAX);

@@ -5,6 +5,7 @@
 //! tell every peer, so that it can hold a warm relayed path beside the direct one.
 
 use core::time::Duration;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
 use super::dial::Word;
@@ -45,6 +46,34 @@ const KEEP_PAUSE: Duration = Duration::from_secs(10);
 /// How long changes of where we are are gathered before peers are told. A relay that died is
 /// noticed by its guests' peers themselves, so nothing waits for this.
 const TELL_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a peer was told of where we are, as hashes: it is kept for every link.
+#[derive(Debug)]
+pub(super) struct Told {
+    addrs: u64,
+    homes: Vec<u64>,
+}
+
+impl Told {
+    fn of(message: &Homes) -> Self {
+        Self {
+            addrs: hash((&message.addrs, message.is_open)),
+            homes: message.homes.iter().map(|home| hash((home.id, &home.addrs))).collect(),
+        }
+    }
+
+    /// Whether it is not enough to reach us: one home that is gone is no news while two others are
+    /// there, the first of them the one that is tried first.
+    fn is_outdated(&self, is: &Self) -> bool {
+        self.addrs != is.addrs || !index::are_enough(&self.homes, &is.homes)
+    }
+}
+
+fn hash(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// Half the life that a relay claims to lend: when to renew it.
 fn renewal(ttl_s: u32) -> Duration {
@@ -103,15 +132,6 @@ impl Held {
     pub(super) fn is_used(&self) -> bool {
         self.usage != Usage::Spare
     }
-}
-
-/// Whether what a peer was told of where we are is not enough to reach us: one home that is gone is
-/// no news while two others are there, the first of them the one that is tried first.
-fn is_outdated(told: &Homes, is: &Homes) -> bool {
-    if (&told.addrs, told.is_open) != (&is.addrs, is.is_open) {
-        return true;
-    }
-    !index::are_enough(&told.homes, &is.homes)
 }
 
 impl Node {
@@ -281,8 +301,9 @@ impl Node {
         let addrs = self.public_addrs();
         let message = Homes { homes, addrs, is_open: self.is_open() };
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.told.as_ref().is_none_or(|told| is_outdated(told, &message)) {
-            link.told = Some(message.clone());
+        let told = Told::of(&message);
+        if link.told.as_ref().is_none_or(|before| before.is_outdated(&told)) {
+            link.told = Some(told);
             self.send(id, NodeMessage::Homes(message));
         }
     }

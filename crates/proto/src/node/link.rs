@@ -4,14 +4,14 @@ use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
 use super::find::SEEK_MAX;
-use super::home::{PeerHome, Usage};
+use super::home::{PeerHome, Told, Usage};
 use super::{Event, GateAction, LinkId, NewLink, Node, Output, PAIR_TTL, RemoteAddr, Timer};
 use crate::egress::canonical;
 use crate::id::NodeId;
 use crate::path::{self, PathId, PathManager, Remote, Selected, Side};
 use crate::time::Instant;
 use crate::wire::NodeMessage;
-use crate::wire::node::{Hello, Homes, Need};
+use crate::wire::node::{Hello, Need};
 
 /// Most candidates that one peer is told, as many as QUIC lets us probe.
 pub(super) const CANDIDATES_MAX: usize = 8;
@@ -61,7 +61,7 @@ pub(super) struct Link {
     /// Whether anybody can dial these, as it says.
     pub(super) is_open: bool,
     /// What we told it last of where we are.
-    pub(super) told: Option<Homes>,
+    pub(super) told: Option<Told>,
 }
 
 impl Link {
@@ -88,7 +88,7 @@ impl Node {
         }
         self.links.insert(
             id,
-            Link {
+            Box::new(Link {
                 peer,
                 side,
                 paths: PathManager::new(paths, side),
@@ -110,9 +110,9 @@ impl Node {
                 addrs: Vec::new(),
                 is_open: false,
                 told: None,
-            },
+            }),
         );
-        self.by_peer.entry(peer).or_default().push(id);
+        self.by_peer.or_default(peer).push(id);
         if is_first {
             self.event(Event::PeerUp { link: id, peer });
         }
@@ -178,7 +178,7 @@ impl Node {
         for other in self.links_to(peer).into_iter().filter(|other| *other < id) {
             let is_over =
                 |old: &Link| old.paths.is_silent() || is_dialled && now - old.up_at > SEEK_MAX;
-            if self.links.get(&other).is_some_and(is_over) {
+            if self.links.get(&other).is_some_and(|old| is_over(old)) {
                 self.supersede(now, other);
             }
         }
@@ -202,7 +202,7 @@ impl Node {
         let (peer, run) = (link.peer, link.run);
         for other in self.links_to(peer).into_iter().filter(|other| *other < id) {
             let is_earlier = |old: &Link| run != 0 && old.run != 0 && old.run != run;
-            if self.links.get(&other).is_some_and(is_earlier) {
+            if self.links.get(&other).is_some_and(|old| is_earlier(old)) {
                 self.drop_dead_link(now, other);
             }
         }

@@ -19,7 +19,7 @@ mod link;
 mod relay;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use rand_chacha::ChaCha8Rng;
@@ -33,10 +33,11 @@ use self::link::Link;
 use self::relay::RelayService;
 use crate::bootstrap::{self, Bootstrap};
 use crate::candidate::Candidates;
+use crate::flat::FlatMap;
 use crate::frame::Channel;
 use crate::id::{NodeId, SecretKey};
 use crate::index::Index;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::path;
 use crate::time::Instant;
 use crate::timer::Timers;
@@ -91,15 +92,15 @@ pub struct Node {
     config: NodeConfig,
     rng: ChaCha8Rng,
     candidates: Candidates,
-    links: BTreeMap<LinkId, Link>,
+    links: FlatMap<LinkId, Box<Link>>,
     /// The links to each peer.
-    by_peer: BTreeMap<NodeId, Vec<LinkId>>,
-    peers: BTreeMap<NodeId, Peer>,
-    dials: BTreeMap<DialId, dial::Dial>,
+    by_peer: FlatMap<NodeId, Vec<LinkId>>,
+    peers: FlatMap<NodeId, Box<Peer>>,
+    dials: FlatMap<DialId, dial::Dial>,
     next_dial: u64,
     next_request: u32,
-    requests: BTreeMap<(LinkId, u32), NodeId>,
-    held: BTreeMap<(LinkId, Channel), Held>,
+    requests: FlatMap<(LinkId, u32), NodeId>,
+    held: FlatMap<(LinkId, Channel), Held>,
     service: RelayService,
     index: Index,
     bootstrap: Bootstrap,
@@ -141,14 +142,14 @@ impl Node {
             },
             rng,
             candidates: Candidates::default(),
-            links: BTreeMap::new(),
-            by_peer: BTreeMap::new(),
-            peers: BTreeMap::new(),
-            dials: BTreeMap::new(),
+            links: FlatMap::new(),
+            by_peer: FlatMap::new(),
+            peers: FlatMap::new(),
+            dials: FlatMap::new(),
             next_dial: 0,
             next_request: 0,
-            requests: BTreeMap::new(),
-            held: BTreeMap::new(),
+            requests: FlatMap::new(),
+            held: FlatMap::new(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
         }
@@ -363,7 +364,7 @@ impl Machine for Node {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        machine::pop(&mut self.outputs)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -6,10 +6,11 @@
 //! of channels is kept here.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+
 use std::net::SocketAddr;
 
 use super::{Event, ForwardAction, LinkId, Node, NodeConfig, Output, Timer};
+use crate::flat::FlatMap;
 use crate::forward::{ChannelPair, Endpoint, OpenError};
 use crate::frame::Channel;
 use crate::id::NodeId;
@@ -42,9 +43,9 @@ struct Opening {
 #[derive(Debug)]
 pub(super) struct RelayService {
     is_on: bool,
-    reservations: BTreeMap<NodeId, Instant>,
-    ends: BTreeMap<Channel, End>,
-    openings: BTreeMap<u64, Opening>,
+    reservations: FlatMap<NodeId, Instant>,
+    ends: FlatMap<Channel, End>,
+    openings: FlatMap<u64, Opening>,
     next_token: u64,
 }
 
@@ -52,9 +53,9 @@ impl RelayService {
     pub(super) fn new(config: &NodeConfig) -> Self {
         Self {
             is_on: config.relays,
-            reservations: BTreeMap::new(),
-            ends: BTreeMap::new(),
-            openings: BTreeMap::new(),
+            reservations: FlatMap::new(),
+            ends: FlatMap::new(),
+            openings: FlatMap::new(),
             next_token: 0,
         }
     }

@@ -33,10 +33,11 @@
 //! Needs one deadline for each link: while it is idle, two or three looks at the counters a pause.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::{PathId, Sample, Side};
-use crate::machine::Machine;
+use crate::flat::FlatMap;
+use crate::machine::{self, Machine};
 use crate::time::Instant;
 
 /// Pauses of an idle link in seconds. NATs that keep a mapping for less than 30 s are rare; half of
@@ -141,7 +142,7 @@ enum Stage {
 #[derive(Debug)]
 pub struct KeepAlive {
     side: Side,
-    paths: BTreeMap<PathId, Path>,
+    paths: FlatMap<PathId, Path>,
     state: State,
     /// Whether the path manager is.
     is_quiet: bool,
@@ -161,7 +162,7 @@ impl KeepAlive {
     pub fn new(side: Side) -> Self {
         Self {
             side,
-            paths: BTreeMap::new(),
+            paths: FlatMap::new(),
             state: State::Busy { doubts: 0 },
             is_quiet: false,
             next: None,
@@ -348,7 +349,7 @@ impl KeepAlive {
             return;
         }
         let unused_max = Duration::from_secs(PAUSES_S[0]);
-        for (id, path) in &mut self.paths {
+        for (id, path) in self.paths.iter_mut() {
             if doubts > 0 || now - path.sent_at >= unused_max {
                 path.sent_at = now;
                 self.outputs.push_back(Output::Ping(*id));
@@ -421,7 +422,7 @@ impl Machine for KeepAlive {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        machine::pop(&mut self.outputs)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

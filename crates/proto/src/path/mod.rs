@@ -28,13 +28,14 @@ pub mod keepalive;
 mod watchdog;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 pub use self::api::*;
 use self::watchdog::{Verdict, Watchdog};
+use crate::flat::FlatMap;
 use crate::id::NodeId;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::time::Instant;
 use crate::timer::Timers;
 
@@ -94,7 +95,7 @@ struct Path {
 pub struct PathManager {
     config: Config,
     side: Side,
-    paths: BTreeMap<PathId, Path>,
+    paths: FlatMap<PathId, Path>,
     selected: Option<PathId>,
     rival: Option<(PathId, Instant)>,
     candidates: Vec<SocketAddr>,
@@ -126,7 +127,7 @@ impl PathManager {
         Self {
             config,
             side,
-            paths: BTreeMap::new(),
+            paths: FlatMap::new(),
             selected: None,
             rival: None,
             candidates: Vec::new(),
@@ -547,7 +548,7 @@ impl Machine for PathManager {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        machine::pop(&mut self.outputs)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

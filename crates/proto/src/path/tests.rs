@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn ms(ms: u64) -> Instant {
@@ -90,7 +92,7 @@ impl Harness {
             self.now = at.as_micros().div_ceil(1000);
             self.machine.handle_timeout(ms(self.now));
             self.drain();
-            crate::machine::check_deadline(&self.machine, ms(self.now));
+            machine::check_deadline(&self.machine, ms(self.now));
         }
         self.now = until;
     }

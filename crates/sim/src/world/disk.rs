@@ -12,51 +12,62 @@ use baran_proto::time::UnixTime;
 /// What is on it, in the order of the places.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
-    records: Vec<(Slot, Bytes)>,
-    sequences: Vec<(Slot, u64, UnixTime)>,
+    kept: Vec<Kept>,
     own: Vec<(Slot, Bytes)>,
+}
+
+/// What is kept for others: a sequence, and the record while it is there.
+#[derive(Debug)]
+struct Kept {
+    slot: Slot,
+    sequence: u64,
+    until: UnixTime,
+    record: Option<Bytes>,
 }
 
 impl Disk {
     pub(super) fn write(&mut self, action: DiskAction) {
         match action {
             DiskAction::Keep { slot, record, sequence, remember_until } => {
-                put(&mut self.records, slot, record);
-                match self.sequences.binary_search_by_key(&slot, |(slot, ..)| *slot) {
-                    Ok(at) => self.sequences[at] = (slot, sequence, remember_until),
-                    Err(at) => self.sequences.insert(at, (slot, sequence, remember_until)),
+                let new = Kept { slot, sequence, until: remember_until, record: Some(record) };
+                match self.kept.binary_search_by_key(&slot, |kept| kept.slot) {
+                    Ok(at) => self.kept[at] = new,
+                    Err(at) => {
+                        // Doubling would leave a quarter of it empty, of all hosts together.
+                        if self.kept.len() == self.kept.capacity() {
+                            self.kept.reserve_exact(1 + self.kept.len() / 8);
+                        }
+                        self.kept.insert(at, new);
+                    }
                 }
             }
             DiskAction::Drop(slots) => {
-                self.records.retain(|(slot, _)| !slots.contains(slot));
+                let dropped = self.kept.iter_mut().filter(|kept| slots.contains(&kept.slot));
+                dropped.for_each(|kept| kept.record = None);
             }
-            DiskAction::Forget(slots) => {
-                self.sequences.retain(|(slot, ..)| !slots.contains(slot));
+            DiskAction::Forget(slots) => self.kept.retain(|kept| !slots.contains(&kept.slot)),
+            DiskAction::Own { slot, record } => {
+                match self.own.binary_search_by_key(&slot, |(slot, _)| *slot) {
+                    Ok(at) => self.own[at].1 = record,
+                    Err(at) => self.own.insert(at, (slot, record)),
+                }
             }
-            DiskAction::Own { slot, record } => put(&mut self.own, slot, record),
         }
     }
 
     /// Whether there is a record of this key that is kept for others.
     pub(super) fn keeps(&self, key: &Key) -> bool {
-        self.records.iter().any(|(slot, _)| slot.key == *key)
+        self.kept.iter().any(|kept| kept.slot.key == *key && kept.record.is_some())
     }
 
     /// What a node finds that starts at this moment.
     pub(super) fn read(&mut self, now: UnixTime) -> Restored {
-        self.sequences.retain(|(.., until)| *until > now);
-        let bytes = |all: &[(Slot, Bytes)]| all.iter().map(|(_, bytes)| bytes.clone()).collect();
+        self.kept.retain(|kept| kept.record.is_some() || kept.until > now);
+        let sequences = self.kept.iter().filter(|kept| kept.until > now);
         Restored {
-            records: bytes(&self.records),
-            sequences: self.sequences.clone(),
-            own: bytes(&self.own),
+            records: self.kept.iter().filter_map(|kept| kept.record.clone()).collect(),
+            sequences: sequences.map(|kept| (kept.slot, kept.sequence, kept.until)).collect(),
+            own: self.own.iter().map(|(_, record)| record.clone()).collect(),
         }
-    }
-}
-
-fn put(all: &mut Vec<(Slot, Bytes)>, slot: Slot, record: Bytes) {
-    match all.binary_search_by_key(&slot, |(slot, _)| *slot) {
-        Ok(at) => all[at].1 = record,
-        Err(at) => all.insert(at, (slot, record)),
     }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use baran_proto::bootstrap::BootstrapConfig;
 use baran_proto::id::{NodeId, SecretKey};
+use baran_proto::index::IndexConfig;
 use baran_proto::key::Key;
 use baran_proto::node::{DialId, HostAddr, Input, Node, NodeConfig};
 use baran_proto::path;
@@ -283,7 +284,7 @@ impl World {
 }
 
 /// Cached peers that a node's bootstrap is told of.
-const CACHED_MAX: usize = 32;
+const CACHED_MAX: usize = 20;
 
 fn node_config() -> NodeConfig {
     // No path dies here but with its host or its relay, so few samples are enough.
@@ -292,5 +293,6 @@ fn node_config() -> NodeConfig {
     // The routing table takes all cached peers; the bootstrap needs a few of them, and a world has
     // no room for the others twice.
     let bootstrap = BootstrapConfig { cached_max: CACHED_MAX, ..Default::default() };
-    NodeConfig { relay_rate_bytes_per_s: 1 << 20, path, bootstrap, ..NodeConfig::default() }
+    let index = IndexConfig { verify: crate::verify::verify, ..Default::default() };
+    NodeConfig { relay_rate_bytes_per_s: 1 << 20, path, bootstrap, index, ..Default::default() }
 }

@@ -51,9 +51,9 @@ impl Shard {
     }
 
     /// All records in the order of their slots, and thereby of their keys, beyond `after`.
-    pub fn iter_from(&self, after: Option<Slot>) -> impl Iterator<Item = &Kept> {
+    pub fn iter_from(&self, after: Option<Slot>) -> impl Iterator<Item = (&Slot, &Kept)> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let slots = self.slots.range((start, Bound::Unbounded));
-        slots.filter_map(|(_, entry)| entry.kept.as_ref())
+        slots.filter_map(|(slot, entry)| Some((slot, entry.kept.as_ref()?)))
     }
 }

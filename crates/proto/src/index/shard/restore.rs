@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Entry, Kept, Shard, claim, memory};
+use super::{Entry, Shard, claim, memory};
 use crate::record::{CLOCK_SKEW, Record, Slot};
 use crate::time::{Instant, UnixTime};
 
@@ -18,7 +18,7 @@ impl Shard {
         let lifetime = (record.expires() + CLOCK_SKEW - unix).min(longest);
         let entry = self.slots.get(&slot);
         let is_older = entry.is_some_and(|entry| record.sequence() < entry.highest);
-        let replaced = entry.and_then(|entry| entry.kept.as_ref()).map(Kept::claim);
+        let replaced = entry.and_then(|entry| entry.kept.as_ref()).map(|kept| kept.claim(&slot));
         let claim = claim(record, None);
         let fits = self.ledger.fits(&self.config, &claim, replaced.as_ref(), entry.is_none());
         if is_older || lifetime.is_zero() || !fits {
@@ -45,7 +45,7 @@ impl Shard {
         let deadline = now + lifetime.min(memory(slot.kind) * 2);
         let entry =
             Entry { highest: sequence, kept: None, is_evicted: false, deadline, prefix: None };
-        self.slots.insert(slot, entry);
+        self.slots.insert(slot, Box::new(entry));
         self.deadlines.insert((deadline, slot));
         self.ledger.remember(slot.author, None);
     }

@@ -94,11 +94,11 @@ fn check(shard: &Shard) {
     let kept: Vec<_> = shard.iter_from(None).collect();
     let stats = shard.stats();
     assert_eq!(stats.records, kept.len());
-    assert_eq!(stats.bytes, kept.iter().map(|kept| kept.bytes.len()).sum::<usize>());
+    assert_eq!(stats.bytes, kept.iter().map(|(_, kept)| kept.bytes.len()).sum::<usize>());
     assert_eq!(stats.sequences, shard.deadlines.len());
-    let announcements = kept.iter().filter(|kept| kept.slot.kind == RecordKind::Announcement);
+    let announcements = kept.iter().filter(|(slot, _)| slot.kind == RecordKind::Announcement);
     let mut by_key: BTreeMap<Key, usize> = BTreeMap::new();
-    announcements.for_each(|kept| *by_key.entry(kept.slot.key).or_default() += 1);
+    announcements.for_each(|(slot, _)| *by_key.entry(slot.key).or_default() += 1);
     assert_eq!(by_key.values().sum::<usize>(), shard.announcements);
     assert!(by_key.keys().eq(shard.groups.keys()));
     for (slot, entry) in &shard.slots {
@@ -423,8 +423,8 @@ fn a_crowded_topic_gives_no_privilege_to_the_early_or_the_insistent() {
     }
     let position: BTreeMap<_, _> = (0..10_000).map(|n| (id(n), n)).collect();
     let mut counts = [0; 10];
-    for kept in world.shard.iter_from(None) {
-        counts[position[&kept.slot.author] as usize / 1_000] += 1;
+    for (slot, _) in world.shard.iter_from(None) {
+        counts[position[&slot.author] as usize / 1_000] += 1;
     }
     assert_eq!(counts.iter().sum::<u32>(), 1_000);
     assert!(unevenness(&counts) < 27.9, "{counts:?}");
@@ -437,9 +437,9 @@ fn repair_walks_all_records_in_the_order_of_their_keys() {
     for n in 0..50 {
         world.put(&value(n, "a", 1, UNIX + HOUR), ip(1)).expect("kept");
     }
-    let slots: Vec<_> = world.shard.iter_from(None).map(|kept| kept.slot).collect();
+    let slots: Vec<_> = world.shard.iter_from(None).map(|(slot, _)| *slot).collect();
     assert!(slots.len() == 50 && slots.is_sorted());
-    let rest: Vec<_> = world.shard.iter_from(Some(slots[20])).map(|kept| kept.slot).collect();
+    let rest: Vec<_> = world.shard.iter_from(Some(slots[20])).map(|(slot, _)| *slot).collect();
     assert_eq!(rest, slots[21..]);
 }
 
@@ -480,7 +480,7 @@ proptest! {
                     world.shard.cancel(&record.slot(), record.sequence());
                 } else {
                     let evicted = world.shard.commit(world.now, &record, lifetime, from);
-                    let slots: Vec<_> = world.shard.iter_from(None).map(|k| k.slot).collect();
+                    let slots: Vec<_> = world.shard.iter_from(None).map(|(s, _)| *s).collect();
                     prop_assert!(evicted.iter().all(|slot| !slots.contains(slot)));
                 }
             }

@@ -4,6 +4,7 @@
 //! of these; links are closed when the test
 //! says so.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash};
 
 use super::disk::Disk;

@@ -40,7 +40,7 @@ impl Bare {
             self.now = at.max(self.now);
             self.node.handle_timeout(self.now);
             outputs.extend(self.drain());
-            crate::machine::check_deadline(&self.node, self.now);
+            machine::check_deadline(&self.node, self.now);
         }
         self.now = end;
         outputs

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 const LATENCY: u64 = 50;
@@ -150,7 +152,7 @@ impl World {
                 if self.ends[n].is_up {
                     self.ends[n].machine.handle_timeout(ms(self.now));
                     self.drain(n);
-                    crate::machine::check_deadline(&self.ends[n].machine, ms(self.now));
+                    machine::check_deadline(&self.ends[n].machine, ms(self.now));
                 }
             }
         }
