@@ -81,7 +81,9 @@ impl Node {
             return; // A number is given once.
         }
         let is_first = self.link_to(peer).is_none();
-        let is_means = !self.peers.get(&peer).is_some_and(|state| state.wanted);
+        // It may take the place of one that the owner uses.
+        let is_means = !self.peers.get(&peer).is_some_and(|state| state.wanted)
+            && self.links_to(peer).iter().all(|other| self.links[other].is_means);
         let mut paths = self.config.path.clone();
         if is_means {
             paths.relayed_paths = 0;

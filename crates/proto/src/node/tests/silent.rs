@@ -86,6 +86,17 @@ fn the_server_tells_the_client_that_a_link_is_needed() {
 }
 
 #[test]
+fn a_link_beside_one_that_is_needed_is_needed_too() {
+    let mut node = Bare::new(config());
+    let first = node.up_with(1, Side::Client, RemoteAddr::Direct(addr(1)));
+    node.input(Input::Used(first));
+    let (link, peer, side, path) = (LinkId(9), id(1), Side::Server, PathId(0));
+    let remote = RemoteAddr::Direct(addr(1));
+    let up = Input::LinkUp { link, peer, side, path, remote, dial: None };
+    assert!(sent(&node.input(up)).contains(&NEED));
+}
+
+#[test]
 fn a_client_that_is_told_so_asks_for_relayed_paths() {
     let mut node = Bare::new(config());
     node.up_home(1, 1800);
