@@ -399,7 +399,7 @@ impl Node {
             self.mark_neighbour(now, target);
         }
         match self.live_link_to(target) {
-            Some(link) => self.feed_paths(now, link, path::Input::RelayKnown),
+            Some(_) => self.feed_links(now, target, &path::Input::RelayKnown),
             None if self.is_wanted(target) => {
                 // The target knocks at our address meanwhile: mostly that is all it takes.
                 let addr = canonical(opened.target_addr);
@@ -431,7 +431,7 @@ impl Node {
         };
         let Some(target) = self.requests.remove(&(on, request)) else { return };
         match self.link_to(target) {
-            Some(link) => self.feed_paths(now, link, path::Input::RelayFailed),
+            Some(_) => self.feed_links(now, target, &path::Input::RelayFailed),
             None => {
                 self.report_if_unreachable(target);
                 self.give_up_if_idle(now, target);

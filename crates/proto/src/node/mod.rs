@@ -212,6 +212,13 @@ impl Node {
         }
     }
 
+    /// The same for all links to a peer: any of them may wait for the answer of a relay.
+    fn feed_links(&mut self, now: Instant, peer: NodeId, input: &path::Input) {
+        for link in self.links_to(peer) {
+            self.feed_paths(now, link, input.clone());
+        }
+    }
+
     /// Turns the outputs of a link's path manager into ours, and its deadline into a timer.
     fn drain_paths(&mut self, now: Instant, id: LinkId) {
         let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
