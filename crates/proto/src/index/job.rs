@@ -55,7 +55,8 @@ pub(super) enum Goal {
     Store(Box<Storing>),
     /// The table is to be filled.
     Table,
-    /// Whoever came near while we were off is to be known.
+    /// A few nodes near a key are to be known: whoever came near us while we were off, or some of a
+    /// bucket of which nothing was heard.
     Neighbours,
 }
 
@@ -118,9 +119,12 @@ impl Index {
             Goal::Neighbours => self.config.warm_near,
             _ => self.config.replicas,
         };
-        // A peer's contact is proved when it is dialled, so fewer need to be asked for it.
+        // A peer's contact is proved when it is dialled, so fewer need to be asked for it; and nobody
+        // waits for neighbours.
         let (in_flight, paths) = match &goal {
-            Goal::Peer { .. } => (self.config.in_flight_peer, self.config.paths.min(2)),
+            Goal::Peer { .. } | Goal::Neighbours => {
+                (self.config.in_flight_peer, self.config.paths.min(2))
+            }
             _ => (self.config.in_flight, self.config.paths),
         };
         let config = LookupConfig {
@@ -135,7 +139,7 @@ impl Index {
             },
             ..LookupConfig::default()
         };
-        let mut start = self.start_candidates(&target);
+        let mut start = self.start_candidates(&target, &goal);
         match goal {
             Goal::Table => self.leave_own_side(&target, &mut start),
             // Its link is silent, else it were not sought: others are to say where it is.

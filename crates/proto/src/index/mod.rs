@@ -41,7 +41,7 @@ use rand_core::{Rng, SeedableRng};
 
 pub use self::api::*;
 use self::ask::{Request, Waiting};
-use self::job::{Job, JobId};
+use self::job::{Goal, Job, JobId};
 use self::lookup::Candidate;
 use self::own::Own;
 pub(crate) use self::own::{Place, are_enough};
@@ -144,6 +144,8 @@ pub(crate) struct Index {
     warming: FlatMap<NodeId, Instant>,
     /// Peers that could not be reached as warm connections, and until when that counts.
     cold: FlatMap<NodeId, Instant>,
+    /// When peers of an earlier run were put into the table.
+    remembered: Option<Instant>,
     /// Look-ups for the table made since the network was joined.
     refreshes: u32,
     timers: Timers<Timer>,
@@ -198,6 +200,7 @@ impl Index {
             warm: BTreeSet::new(),
             warming: FlatMap::new(),
             cold: FlatMap::new(),
+            remembered: None,
             refreshes: 0,
             timers: Timers::default(),
             outputs: VecDeque::new(),
@@ -239,6 +242,7 @@ impl Index {
     pub(crate) fn remember(&mut self, now: Instant, peer: &PeerAddr) {
         if peer.id != self.id {
             self.table.insert(now, peer, None);
+            self.remembered = Some(now);
         }
     }
 
@@ -446,7 +450,7 @@ impl Index {
     }
 
     /// Whom to begin a look-up of `target` with.
-    fn start_candidates(&self, target: &Key) -> Vec<Candidate> {
+    fn start_candidates(&self, target: &Key, goal: &Goal) -> Vec<Candidate> {
         let linked = self.linked.values().filter(|linked| linked.serves).map(|linked| Candidate {
             peer: linked.peer.clone(),
             is_linked: true,
@@ -454,9 +458,11 @@ impl Index {
             vias: Vec::new(),
             is_stale: false,
         });
+        // What is looked up for ourselves need not be had by trying who may long be off.
+        let is_spared = matches!(goal, Goal::Neighbours) && self.is_joined();
         let known = self
             .table
-            .nearest_where(target, self.config.replicas, |_| true)
+            .nearest_where(target, self.config.replicas, |entry| !is_spared || self.is_heard(entry))
             .into_iter()
             .filter(|entry| !self.linked.contains_key(&entry.id()))
             .map(Entry::candidate);

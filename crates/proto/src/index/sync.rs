@@ -72,15 +72,14 @@ impl Index {
         self.timers.set_no_later(Timer::Sync, at);
     }
 
-    /// The records in whose region `peer` stands.
+    /// The records in whose region `peer` stands. Those of nodes are not among them: while their
+    /// authors are there, they store them and are named by their neighbours besides.
     fn records_for(&self, peer: NodeId) -> impl Iterator<Item = (Digest, &Kept)> {
-        let key = Key::of_node(peer);
-        let kinds = [RecordKind::Node, RecordKind::Value].map(|kind| self.region(kind));
+        let (key, region) = (Key::of_node(peer), self.region(RecordKind::Value));
         self.shard
             .iter_from(None)
             .filter(move |(slot, _)| {
-                let region = kinds[usize::from(slot.kind != RecordKind::Node)];
-                slot.key.distance(&key) <= region
+                slot.kind != RecordKind::Node && slot.key.distance(&key) <= region
             })
             .map(|(_, kept)| (kept.digest, kept))
     }
