@@ -27,6 +27,10 @@ const PAGE_MAX: Duration = Duration::from_secs(2);
 /// Answers with records that make a look-up of a value end: never the first one.
 const ENOUGH: usize = 4;
 
+/// Requests under way of a look-up that nobody waits for: each makes a link, and most of those that
+/// are made at once would turn out not to be needed.
+const UNHURRIED: usize = 2;
+
 /// Records that one look-up may yield at most.
 pub(super) const LIMIT_MAX: usize = 65_536;
 
@@ -117,14 +121,14 @@ impl Index {
         let replicas = match &goal {
             Goal::Store(storing) => storing.wanted,
             Goal::Neighbours => self.config.warm_near,
+            // All near us are to be known, of others some.
+            Goal::Table if target != self.key => self.config.node_replicas,
             _ => self.config.replicas,
         };
-        // A peer's contact is proved when it is dialled, so fewer need to be asked for it; and nobody
-        // waits for neighbours.
+        // A peer's contact is proved when it is dialled, so fewer need to be asked for it.
         let (in_flight, paths) = match &goal {
-            Goal::Peer { .. } | Goal::Neighbours => {
-                (self.config.in_flight_peer, self.config.paths.min(2))
-            }
+            Goal::Peer { .. } => (self.config.in_flight_peer, self.config.paths.min(2)),
+            Goal::Neighbours => (UNHURRIED, 1),
             _ => (self.config.in_flight, self.config.paths),
         };
         let config = LookupConfig {

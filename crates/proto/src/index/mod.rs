@@ -85,6 +85,8 @@ struct Linked {
     ip: Option<IpAddr>,
     /// Whether the records near it were offered since it came.
     is_synced: bool,
+    /// Hash of the records that it was offered last; 0 if they are to be offered anew.
+    last_offer: u64,
     /// Records that it offers and that somebody else was asked for.
     offered: Option<Offer>,
 }
@@ -262,6 +264,7 @@ impl Index {
             expected: 0,
             ip: None,
             is_synced: false,
+            last_offer: 0,
             offered: None,
         };
         self.linked.insert(id, Box::new(linked));

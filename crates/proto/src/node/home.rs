@@ -45,7 +45,7 @@ const KEEP_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long changes of where we are are gathered before peers are told. A relay that died is
 /// noticed by its guests' peers themselves, so nothing waits for this.
-const TELL_PAUSE: Duration = Duration::from_millis(200);
+const TELL_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a peer was told of where we are, as hashes: it is kept for every link.
 #[derive(Debug)]
