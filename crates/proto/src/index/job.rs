@@ -127,7 +127,10 @@ impl Index {
         };
         // A peer's contact is proved when it is dialled, so fewer need to be asked for it.
         let (in_flight, paths) = match &goal {
-            Goal::Peer { .. } => (self.config.in_flight_peer, self.config.paths.min(2)),
+            Goal::Table if target == self.key => (self.config.in_flight, self.config.paths),
+            Goal::Peer { .. } | Goal::Table => {
+                (self.config.in_flight_peer, self.config.paths.min(2))
+            }
             Goal::Neighbours => (UNHURRIED, 1),
             _ => (self.config.in_flight, self.config.paths),
         };

@@ -297,7 +297,7 @@ impl Index {
             self.joined(now);
         }
         self.timers.set_no_later(Timer::Warm, now + warm::SETTLE);
-        if self.is_near(id) {
+        if self.is_near(now, id) {
             self.timers.set_no_later(Timer::Sync, now + sync::SETTLE);
         }
         !was_joined
@@ -332,7 +332,7 @@ impl Index {
 
     /// The last link to a peer is gone.
     pub(crate) fn peer_down(&mut self, now: Instant, id: NodeId) {
-        let was_near = self.is_near(id);
+        let was_near = self.is_near(now, id);
         if self.linked.remove(&id).is_none() {
             return;
         }

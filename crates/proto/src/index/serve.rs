@@ -15,9 +15,6 @@ use crate::wire::index::{
     CONTACTS_MAX, Find, Found, RecordKind, Store, StoreOutcome, Stored, shorten,
 };
 
-/// Contacts for who looks for no record, so that nobody waits for it: it asks more of them.
-const CONTACTS_UNHURRIED: usize = 8;
-
 /// Records on their way to disk at a time.
 const PERSISTING_MAX: usize = 1024;
 
@@ -60,8 +57,7 @@ impl Index {
             return;
         }
         self.requests_served += 1;
-        let contacts_max = if find.records.is_some() { CONTACTS_MAX } else { CONTACTS_UNHURRIED };
-        let (contacts, linked) = self.contacts_near(from, &find.target, contacts_max);
+        let (contacts, linked) = self.contacts_near(from, &find.target);
         let (records, more) = match find.records {
             Some(kind) if self.config.serves => self.shard.find(now, &find.target, kind, find.page),
             _ => (Vec::new(), None),
@@ -72,7 +68,7 @@ impl Index {
 
     /// Contacts near `target`, [spread] so that answers together name the whole region; and as bits
     /// which of them we can signal for.
-    fn contacts_near(&mut self, asker: NodeId, target: &Key, most: usize) -> (Vec<PeerAddr>, u32) {
+    fn contacts_near(&mut self, asker: NodeId, target: &Key) -> (Vec<PeerAddr>, u32) {
         let mut near: Vec<_> = self
             .linked
             .values()
@@ -82,7 +78,7 @@ impl Index {
             .collect();
         let k = self.config.replicas;
         let mut known = self.table.nearest_where(target, 2 * k, |entry| self.is_heard(entry));
-        if known.len() < most {
+        if known.len() < CONTACTS_MAX {
             known = self.table.nearest(target, 2 * k);
         }
         near.extend(
@@ -94,7 +90,7 @@ impl Index {
         near.retain(|(_, id)| *id != asker);
         near.sort_unstable();
         near.truncate(2 * k);
-        let near = spread(&near, most, k, &mut self.rng);
+        let near = spread(&near, CONTACTS_MAX, k, &mut self.rng);
         let (mut contacts, mut bits) = (Vec::with_capacity(near.len()), 0);
         for (at, (_, id)) in near.into_iter().enumerate() {
             let mut contact = match (self.linked.get(&id), self.table.get(id)) {

@@ -36,7 +36,7 @@ impl Index {
     /// Offers records to a neighbour that has not been offered any yet; to all of them anew when
     /// some time has passed.
     pub(super) fn sync(&mut self, now: Instant) {
-        let near = self.near();
+        let near = self.near(now);
         let next = self
             .linked
             .values()
@@ -66,7 +66,7 @@ impl Index {
 
     /// A neighbour is gone, and with it copies of what we keep: the others are offered them anew.
     pub(super) fn neighbour_left(&mut self, now: Instant) {
-        for id in self.near() {
+        for id in self.near(now) {
             if let Some(linked) = self.linked.get_mut(&id) {
                 linked.is_synced = false;
             }

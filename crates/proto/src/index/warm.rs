@@ -21,6 +21,9 @@ use crate::time::Instant;
 /// Time for changes that come together to be seen as one.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
+/// How long ago a peer of the table may have been heard from to be chosen as one of the nearest.
+const RECENT: Duration = Duration::from_secs(1800);
+
 /// Pause between looks at the choice while it is not complete.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -56,19 +59,22 @@ impl Index {
     }
 
     /// Whether a peer is one of the nearest to us that we know.
-    pub(super) fn is_near(&self, id: NodeId) -> bool {
+    pub(super) fn is_near(&self, now: Instant, id: NodeId) -> bool {
         let distance = Key::of_node(id).distance(&self.key);
-        let known = self.near_in_table();
+        let known = self.near_in_table(now);
         let farthest = known.last().map(|entry| entry.key().distance(&self.key));
         // Mostly the table knows enough that are nearer.
         let is_far = known.len() >= self.config.warm_near && farthest < Some(distance);
-        !is_far && self.near().contains(&id)
+        !is_far && self.near(now).contains(&id)
     }
 
-    /// The nearest of the table.
-    fn near_in_table(&self) -> Vec<&Entry> {
+    /// The nearest of the table that were heard from lately. Of the others most are off: those of
+    /// our neighbours that are there are linked, for they want us as we want them.
+    fn near_in_table(&self, now: Instant) -> Vec<&Entry> {
         self.table.nearest_where(&self.key, self.config.warm_near, |entry| {
-            !entry.is_stale() && self.is_heard(entry) && !self.cold.contains_key(&entry.id())
+            self.is_heard(entry)
+                && now - entry.seen() < RECENT
+                && !self.cold.contains_key(&entry.id())
         })
     }
 
@@ -78,10 +84,10 @@ impl Index {
     }
 
     /// The nearest peers that we know, linked or not, those that cannot be reached left out.
-    pub(super) fn near(&self) -> BTreeSet<NodeId> {
+    pub(super) fn near(&self, now: Instant) -> BTreeSet<NodeId> {
         let wanted = self.config.warm_near;
         let mut near: Vec<_> = self
-            .near_in_table()
+            .near_in_table(now)
             .into_iter()
             .map(|entry| (entry.key().distance(&self.key), entry.id()))
             .chain(
@@ -119,7 +125,7 @@ impl Index {
             self.warming.remove(&id);
             self.cool(now, id);
         }
-        let mut chosen = self.near();
+        let mut chosen = self.near(now);
         let wanted = chosen.len() + self.config.warm_random;
         // Those that stand first: a warm connection is worth what it cost.
         let standing: Vec<_> =
@@ -221,7 +227,7 @@ impl Index {
         if let Some(target) = target {
             let goal = if is_filling { Goal::Table } else { Goal::Neighbours };
             // Whoever comes near us finds us, and links itself to us.
-            let is_known = !is_filling && target == self.key && self.has_near();
+            let is_known = !is_filling && target == self.key && self.has_near(now);
             if !is_known {
                 self.begin(now, target, goal);
             }
@@ -232,8 +238,8 @@ impl Index {
     }
 
     /// Whether as many are linked as there shall be nearest ones.
-    fn has_near(&self) -> bool {
-        let near = self.near();
+    fn has_near(&self, now: Instant) -> bool {
+        let near = self.near(now);
         near.len() >= self.config.warm_near && near.iter().all(|id| self.linked.contains_key(id))
     }
 

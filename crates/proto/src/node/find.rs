@@ -198,21 +198,21 @@ impl Node {
         let (addrs, homes) = (state.claimed_addrs.clone(), state.claimed_homes.clone());
         let is_wanted = state.wanted;
         let is_for_itself = is_wanted || state.for_index || state.for_bootstrap;
-        // For a look-up one signaller or home will do: there are others to be asked.
-        let vias_max = if is_wanted { VIAS_MAX } else { 1 };
         let linked = |via: &NodeId| self.live_link_to(*via);
-        let mut signallers: Vec<_> = vias.iter().filter_map(linked).take(vias_max).collect();
+        let mut signallers: Vec<_> = vias.iter().filter_map(linked).take(VIAS_MAX).collect();
         if signallers.is_empty() {
-            signallers = homes.iter().filter_map(|home| linked(&home.id)).take(vias_max).collect();
+            signallers = homes.iter().filter_map(|home| linked(&home.id)).take(VIAS_MAX).collect();
         }
         if homes.is_empty() {
             for addr in addrs {
                 self.dial(now, id, RemoteAddr::Direct(addr), Word::Peer);
             }
         } else if signallers.is_empty() && is_for_itself {
+            // For a look-up one home will do: there are others to be asked.
+            let homes_max = if is_wanted { VIAS_MAX } else { 1 };
             // One that is linked is silent, or it would be among the signallers.
             let is_absent = |home: &Home| self.link_to(home.id).is_none();
-            let absent: Vec<_> = homes.into_iter().filter(is_absent).take(vias_max).collect();
+            let absent: Vec<_> = homes.into_iter().filter(is_absent).take(homes_max).collect();
             for home in absent {
                 self.want_as_home(now, &home, id, Word::Peer);
             }
