@@ -27,6 +27,10 @@ const PAGE_MAX: Duration = Duration::from_secs(2);
 /// Answers with records that make a look-up of a value end: never the first one.
 const ENOUGH: usize = 4;
 
+/// Requests under way of a look-up that nobody waits for: each makes a link, and most of those that
+/// are made at once would turn out not to be needed.
+const UNHURRIED: usize = 2;
+
 /// Records that one look-up may yield at most.
 pub(super) const LIMIT_MAX: usize = 65_536;
 
@@ -55,7 +59,8 @@ pub(super) enum Goal {
     Store(Box<Storing>),
     /// The table is to be filled.
     Table,
-    /// Whoever came near while we were off is to be known.
+    /// A few nodes near a key are to be known: whoever came near us while we were off, or some of a
+    /// bucket of which nothing was heard.
     Neighbours,
 }
 
@@ -116,11 +121,17 @@ impl Index {
         let replicas = match &goal {
             Goal::Store(storing) => storing.wanted,
             Goal::Neighbours => self.config.warm_near,
+            // All near us are to be known, of others some.
+            Goal::Table if target != self.key => self.config.node_replicas,
             _ => self.config.replicas,
         };
         // A peer's contact is proved when it is dialled, so fewer need to be asked for it.
         let (in_flight, paths) = match &goal {
-            Goal::Peer { .. } => (self.config.in_flight_peer, self.config.paths.min(2)),
+            Goal::Table if target == self.key => (self.config.in_flight, self.config.paths),
+            Goal::Peer { .. } | Goal::Table => {
+                (self.config.in_flight_peer, self.config.paths.min(2))
+            }
+            Goal::Neighbours => (UNHURRIED, 1),
             _ => (self.config.in_flight, self.config.paths),
         };
         let config = LookupConfig {
@@ -135,7 +146,7 @@ impl Index {
             },
             ..LookupConfig::default()
         };
-        let mut start = self.start_candidates(&target);
+        let mut start = self.start_candidates(&target, &goal);
         match goal {
             Goal::Table => self.leave_own_side(&target, &mut start),
             // Its link is silent, else it were not sought: others are to say where it is.

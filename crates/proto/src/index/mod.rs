@@ -41,7 +41,7 @@ use rand_core::{Rng, SeedableRng};
 
 pub use self::api::*;
 use self::ask::{Request, Waiting};
-use self::job::{Job, JobId};
+use self::job::{Goal, Job, JobId};
 use self::lookup::Candidate;
 use self::own::Own;
 pub(crate) use self::own::{Place, are_enough};
@@ -85,6 +85,8 @@ struct Linked {
     ip: Option<IpAddr>,
     /// Whether the records near it were offered since it came.
     is_synced: bool,
+    /// Hash of the records that it was offered last; 0 if they are to be offered anew.
+    last_offer: u64,
     /// Records that it offers and that somebody else was asked for.
     offered: Option<Offer>,
 }
@@ -144,6 +146,8 @@ pub(crate) struct Index {
     warming: FlatMap<NodeId, Instant>,
     /// Peers that could not be reached as warm connections, and until when that counts.
     cold: FlatMap<NodeId, Instant>,
+    /// When peers of an earlier run were put into the table.
+    remembered: Option<Instant>,
     /// Look-ups for the table made since the network was joined.
     refreshes: u32,
     timers: Timers<Timer>,
@@ -198,6 +202,7 @@ impl Index {
             warm: BTreeSet::new(),
             warming: FlatMap::new(),
             cold: FlatMap::new(),
+            remembered: None,
             refreshes: 0,
             timers: Timers::default(),
             outputs: VecDeque::new(),
@@ -239,6 +244,7 @@ impl Index {
     pub(crate) fn remember(&mut self, now: Instant, peer: &PeerAddr) {
         if peer.id != self.id {
             self.table.insert(now, peer, None);
+            self.remembered = Some(now);
         }
     }
 
@@ -258,6 +264,7 @@ impl Index {
             expected: 0,
             ip: None,
             is_synced: false,
+            last_offer: 0,
             offered: None,
         };
         self.linked.insert(id, Box::new(linked));
@@ -290,7 +297,7 @@ impl Index {
             self.joined(now);
         }
         self.timers.set_no_later(Timer::Warm, now + warm::SETTLE);
-        if self.is_near(id) {
+        if self.is_near(now, id) {
             self.timers.set_no_later(Timer::Sync, now + sync::SETTLE);
         }
         !was_joined
@@ -325,7 +332,7 @@ impl Index {
 
     /// The last link to a peer is gone.
     pub(crate) fn peer_down(&mut self, now: Instant, id: NodeId) {
-        let was_near = self.is_near(id);
+        let was_near = self.is_near(now, id);
         if self.linked.remove(&id).is_none() {
             return;
         }
@@ -446,7 +453,7 @@ impl Index {
     }
 
     /// Whom to begin a look-up of `target` with.
-    fn start_candidates(&self, target: &Key) -> Vec<Candidate> {
+    fn start_candidates(&self, target: &Key, goal: &Goal) -> Vec<Candidate> {
         let linked = self.linked.values().filter(|linked| linked.serves).map(|linked| Candidate {
             peer: linked.peer.clone(),
             is_linked: true,
@@ -454,9 +461,11 @@ impl Index {
             vias: Vec::new(),
             is_stale: false,
         });
+        // What is looked up for ourselves need not be had by trying who may long be off.
+        let is_spared = matches!(goal, Goal::Neighbours) && self.is_joined();
         let known = self
             .table
-            .nearest_where(target, self.config.replicas, |_| true)
+            .nearest_where(target, self.config.replicas, |entry| !is_spared || self.is_heard(entry))
             .into_iter()
             .filter(|entry| !self.linked.contains_key(&entry.id()))
             .map(Entry::candidate);

@@ -302,7 +302,7 @@ impl Index {
     /// Our node record goes to those of its region that are linked, and to the nearest nodes in any
     /// case: no look-up is needed, and they hand it on to the rest when they reconcile.
     fn store_nearby(&mut self, now: Instant, number: u64, record: Record) {
-        let (near, region) = (self.near(), self.region(RecordKind::Node));
+        let (near, region) = (self.near(now), self.region(RecordKind::Node));
         let targets: BTreeSet<_> = self
             .linked
             .values()

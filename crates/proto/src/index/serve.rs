@@ -77,7 +77,10 @@ impl Index {
             .map(|linked| (linked.key.distance(target), linked.peer.id))
             .collect();
         let k = self.config.replicas;
-        let known = self.table.nearest(target, 2 * k);
+        let mut known = self.table.nearest_where(target, 2 * k, |entry| self.is_heard(entry));
+        if known.len() < CONTACTS_MAX {
+            known = self.table.nearest(target, 2 * k);
+        }
         near.extend(
             known
                 .into_iter()
@@ -90,14 +93,19 @@ impl Index {
         let near = spread(&near, CONTACTS_MAX, k, &mut self.rng);
         let (mut contacts, mut bits) = (Vec::with_capacity(near.len()), 0);
         for (at, (_, id)) in near.into_iter().enumerate() {
-            match (self.linked.get(&id), self.table.get(id)) {
+            let mut contact = match (self.linked.get(&id), self.table.get(id)) {
                 (Some(linked), _) => {
                     bits |= u32::from(linked.is_guest) << at;
-                    contacts.push(shorten(&linked.peer));
+                    shorten(&linked.peer)
                 }
-                (None, Some(entry)) => contacts.push(entry.peer()),
-                (None, None) => {}
+                (None, Some(entry)) => entry.peer(),
+                (None, None) => continue,
+            };
+            // Only the nearest one may be who is wanted itself; to ask the others one home will do.
+            if at > 0 {
+                contact.homes.truncate(1);
             }
+            contacts.push(contact);
         }
         (contacts, bits)
     }

@@ -6,6 +6,7 @@
 //! on without being stored anew by anybody.
 
 use core::time::Duration;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::ask::{Request, What};
 use super::shard::Kept;
@@ -35,7 +36,7 @@ impl Index {
     /// Offers records to a neighbour that has not been offered any yet; to all of them anew when
     /// some time has passed.
     pub(super) fn sync(&mut self, now: Instant) {
-        let near = self.near();
+        let near = self.near(now);
         let next = self
             .linked
             .values()
@@ -46,7 +47,9 @@ impl Index {
             let due = self.sync_again.filter(|at| *at > now);
             let at = due.unwrap_or_else(|| now + self.jitter(self.config.sync));
             if due.is_none() && self.sync_again.is_some() {
-                self.linked.values_mut().for_each(|linked| linked.is_synced = false);
+                for linked in self.linked.values_mut() {
+                    (linked.is_synced, linked.last_offer) = (false, 0);
+                }
                 self.timers.set(Timer::Sync, now + PAUSE);
             } else {
                 self.timers.set(Timer::Sync, at);
@@ -63,7 +66,7 @@ impl Index {
 
     /// A neighbour is gone, and with it copies of what we keep: the others are offered them anew.
     pub(super) fn neighbour_left(&mut self, now: Instant) {
-        for id in self.near() {
+        for id in self.near(now) {
             if let Some(linked) = self.linked.get_mut(&id) {
                 linked.is_synced = false;
             }
@@ -72,21 +75,29 @@ impl Index {
         self.timers.set_no_later(Timer::Sync, at);
     }
 
-    /// The records in whose region `peer` stands.
+    /// The records in whose region `peer` stands. Those of nodes are not among them: while their
+    /// authors are there, they store them and are named by their neighbours besides.
     fn records_for(&self, peer: NodeId) -> impl Iterator<Item = (Digest, &Kept)> {
-        let key = Key::of_node(peer);
-        let kinds = [RecordKind::Node, RecordKind::Value].map(|kind| self.region(kind));
+        let (key, region) = (Key::of_node(peer), self.region(RecordKind::Value));
         self.shard
             .iter_from(None)
             .filter(move |(slot, _)| {
-                let region = kinds[usize::from(slot.kind != RecordKind::Node)];
-                slot.key.distance(&key) <= region
+                slot.kind != RecordKind::Node && slot.key.distance(&key) <= region
             })
             .map(|(_, kept)| (kept.digest, kept))
     }
 
     fn offer(&mut self, now: Instant, peer: NodeId) {
         let digests: Vec<_> = self.records_for(peer).map(|(digest, _)| digest).collect();
+        // Who was offered the same has it, or could not take it; it is asked again in its time.
+        let mut hasher = DefaultHasher::new();
+        digests.hash(&mut hasher);
+        let hash = hasher.finish();
+        let Some(linked) = self.linked.get_mut(&peer) else { return };
+        let last = core::mem::replace(&mut linked.last_offer, hash);
+        if digests.is_empty() || last == hash && digests.len() <= OFFER_MAX {
+            return;
+        }
         // More than one message holds: another part each time.
         let start = if digests.len() > OFFER_MAX {
             usize::try_from(rand_core::Rng::next_u32(&mut self.rng)).unwrap_or(0) % digests.len()
@@ -100,9 +111,6 @@ impl Index {
             .take(digests.len().min(OFFER_MAX))
             .copied()
             .collect();
-        if digests.is_empty() {
-            return;
-        }
         // Who lacks nothing does not answer.
         self.requests.retain(|_, other| other.what != What::Offer || other.peer != peer);
         let request = self.next_request;

@@ -7,6 +7,9 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+
 use super::job::Goal;
 use super::table::Entry;
 use super::{Index, Output, Timer};
@@ -17,6 +20,9 @@ use crate::time::Instant;
 
 /// Time for changes that come together to be seen as one.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
+
+/// How long ago a peer of the table may have been heard from to be chosen as one of the nearest.
+const RECENT: Duration = Duration::from_secs(1800);
 
 /// Pause between looks at the choice while it is not complete.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -53,27 +59,35 @@ impl Index {
     }
 
     /// Whether a peer is one of the nearest to us that we know.
-    pub(super) fn is_near(&self, id: NodeId) -> bool {
+    pub(super) fn is_near(&self, now: Instant, id: NodeId) -> bool {
         let distance = Key::of_node(id).distance(&self.key);
-        let known = self.near_in_table();
+        let known = self.near_in_table(now);
         let farthest = known.last().map(|entry| entry.key().distance(&self.key));
         // Mostly the table knows enough that are nearer.
         let is_far = known.len() >= self.config.warm_near && farthest < Some(distance);
-        !is_far && self.near().contains(&id)
+        !is_far && self.near(now).contains(&id)
     }
 
-    /// The nearest of the table.
-    fn near_in_table(&self) -> Vec<&Entry> {
+    /// The nearest of the table that were heard from lately. Of the others most are off: those of
+    /// our neighbours that are there are linked, for they want us as we want them.
+    fn near_in_table(&self, now: Instant) -> Vec<&Entry> {
         self.table.nearest_where(&self.key, self.config.warm_near, |entry| {
-            !entry.is_stale() && !self.cold.contains_key(&entry.id())
+            self.is_heard(entry)
+                && now - entry.seen() < RECENT
+                && !self.cold.contains_key(&entry.id())
         })
     }
 
+    /// Whether a peer was heard from in this run: of those of an earlier run most may be off.
+    pub(super) fn is_heard(&self, entry: &Entry) -> bool {
+        !entry.is_stale() && self.remembered.is_none_or(|at| entry.seen() > at)
+    }
+
     /// The nearest peers that we know, linked or not, those that cannot be reached left out.
-    pub(super) fn near(&self) -> BTreeSet<NodeId> {
+    pub(super) fn near(&self, now: Instant) -> BTreeSet<NodeId> {
         let wanted = self.config.warm_near;
         let mut near: Vec<_> = self
-            .near_in_table()
+            .near_in_table(now)
             .into_iter()
             .map(|entry| (entry.key().distance(&self.key), entry.id()))
             .chain(
@@ -111,7 +125,7 @@ impl Index {
             self.warming.remove(&id);
             self.cool(now, id);
         }
-        let mut chosen = self.near();
+        let mut chosen = self.near(now);
         let wanted = chosen.len() + self.config.warm_random;
         // Those that stand first: a warm connection is worth what it cost.
         let standing: Vec<_> =
@@ -125,15 +139,35 @@ impl Index {
             .collect();
         shuffle(&mut self.rng, &mut linked);
         fill(&mut chosen, wanted, linked);
-        let missing = wanted.saturating_sub(chosen.len());
-        let fresh = {
-            let (cold, chosen) = (&self.cold, &chosen);
-            self.table.random(&mut self.rng, missing, |entry| {
-                !cold.contains_key(&entry.id()) && !chosen.contains(&entry.id())
-            })
-        };
-        fill(&mut chosen, wanted, fresh.into_iter().map(Entry::id).collect::<Vec<_>>());
+        let heard = self.draw_from_table(wanted, &chosen, true);
+        fill(&mut chosen, wanted, heard);
+        if !self.is_looking_around() {
+            let others = self.draw_from_table(wanted, &chosen, false);
+            fill(&mut chosen, wanted, others);
+        }
         self.apply_warm(now, chosen);
+    }
+
+    /// Random peers of the table besides those chosen.
+    fn draw_from_table(
+        &mut self,
+        wanted: usize,
+        chosen: &BTreeSet<NodeId>,
+        is_heard: bool,
+    ) -> Vec<NodeId> {
+        let mut rng = ChaCha8Rng::from_rng(&mut self.rng);
+        let missing = wanted.saturating_sub(chosen.len());
+        let passes = |entry: &Entry| {
+            let id = entry.id();
+            let is_fit = !is_heard || self.is_heard(entry);
+            is_fit && !self.cold.contains_key(&id) && !chosen.contains(&id)
+        };
+        self.table.random(&mut rng, missing, passes).into_iter().map(Entry::id).collect()
+    }
+
+    /// Whether those near us are being looked up: what they tell is better than what we remember.
+    fn is_looking_around(&self) -> bool {
+        self.jobs.values().any(|job| matches!(job.goal, Goal::Neighbours) && job.target == self.key)
     }
 
     fn apply_warm(&mut self, now: Instant, chosen: BTreeSet<NodeId>) {
@@ -189,12 +223,24 @@ impl Index {
         let is_first = self.refreshes == 0;
         self.refreshes = self.refreshes.saturating_add(1);
         let target = if is_first { Some(self.key) } else { self.draw_target(now) };
+        let is_filling = self.refreshes <= FILL + 1;
         if let Some(target) = target {
-            self.begin(now, target, Goal::Table);
+            let goal = if is_filling { Goal::Table } else { Goal::Neighbours };
+            // Whoever comes near us finds us, and links itself to us.
+            let is_known = !is_filling && target == self.key && self.has_near(now);
+            if !is_known {
+                self.begin(now, target, goal);
+            }
         }
         let pause = if self.refreshes <= FILL { FILL_PAUSE } else { self.config.refresh };
         let at = now + self.jitter(pause);
         self.timers.set(Timer::Refresh, at);
+    }
+
+    /// Whether as many are linked as there shall be nearest ones.
+    fn has_near(&self, now: Instant) -> bool {
+        let near = self.near(now);
+        near.len() >= self.config.warm_near && near.iter().all(|id| self.linked.contains_key(id))
     }
 
     fn draw_target(&mut self, now: Instant) -> Option<Key> {

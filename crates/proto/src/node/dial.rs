@@ -208,12 +208,14 @@ impl Node {
         let targets: Vec<_> = peer.for_peers.iter().copied().collect();
         // A home behind a NAT is reached as any peer is; but not the homes of homes of homes.
         let is_means = |id| self.peers.get(id).is_some_and(|target| target.wanted);
-        let is_lost = is_lost || tries > 0 && targets.iter().any(is_means);
+        let is_for_wanted = targets.iter().any(is_means);
+        let is_lost = is_lost || tries > 0 && is_for_wanted;
         // A dial lasts longer than the first pauses; those in progress are not repeated.
         self.timers.set(Timer::Retry(id), now + pause.max(RETRY_PAUSE_MIN));
         self.attempt(now, id);
-        // A home of somebody is mostly reached straight, else asked for by few: it may be gone.
-        if is_wanted || (1..=MEANS_SIGNALLED).contains(&tries) {
+        // A home of somebody is mostly reached straight, else asked for by few: it may be gone. For
+        // a look-up nobody is asked for it: others can answer too.
+        if is_wanted || is_for_wanted && (1..=MEANS_SIGNALLED).contains(&tries) {
             for link in self.signallers_for(id, tries) {
                 self.request_channel(link, id);
             }

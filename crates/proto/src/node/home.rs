@@ -45,7 +45,7 @@ const KEEP_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long changes of where we are are gathered before peers are told. A relay that died is
 /// noticed by its guests' peers themselves, so nothing waits for this.
-const TELL_PAUSE: Duration = Duration::from_millis(200);
+const TELL_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a peer was told of where we are, as hashes: it is kept for every link.
 #[derive(Debug)]
@@ -280,8 +280,18 @@ impl Node {
         self.index.set_place(now, place);
         let ids: Vec<_> = self.links.keys().copied().collect();
         for id in ids {
-            self.send_homes(id);
+            if self.is_worth_telling(id) {
+                self.send_homes(id);
+            }
         }
+    }
+
+    /// Whether the peer of a link is to know that we are elsewhere: a link made for one request is
+    /// closed in a moment, and what it was told is enough if there was any home at all.
+    fn is_worth_telling(&self, id: LinkId) -> bool {
+        let Some(link) = self.links.get(&id) else { return false };
+        let is_told = link.told.as_ref().is_some_and(|told| !told.homes.is_empty());
+        !(is_told && link.is_means) || self.is_kept(link.peer)
     }
 
     /// Where we can be reached through others, for our invite.

@@ -108,7 +108,7 @@ fn everybody_joins_through_one_public_node_and_gets_warm_connections() {
         let stats = host.node.index_stats();
         assert!(host.node.is_joined());
         assert_eq!(stats.warm, 8, "{n}: {stats:?}");
-        assert!(stats.table >= 10, "{n}: {stats:?}");
+        assert!(stats.table >= stats.warm, "{n}: {stats:?}");
         estimates.push(stats.nodes.expect("a look-up was made"));
         // Seconds are cut, so they may differ by one.
         assert!(stats.clock_skew_s.is_some_and(|skew| skew.abs() <= 1), "{n}: {stats:?}");
