@@ -235,11 +235,13 @@ impl Index {
         Record::decode_with(bytes, &self.network, self.config.verify)
     }
 
-    /// A peer of the last run, whose key was proved then.
-    pub(crate) fn remember(&mut self, now: Instant, peer: &PeerAddr) {
-        if peer.id != self.id {
+    /// Peers of the last run, whose keys were proved then.
+    pub(crate) fn remember(&mut self, now: Instant, peers: &[PeerAddr]) {
+        self.table.reserve(peers.len());
+        for peer in peers {
             self.table.insert(now, peer, None);
         }
+        self.table.shrink();
     }
 
     /// The first link to a peer stands: what waited for it is asked at once, before it said

@@ -307,9 +307,7 @@ impl Machine for Node {
             Input::Clock(unix) => self.index.handle_clock(now, unix),
             Input::Restore(restored) => self.index.restore(now, restored),
             Input::Boot(cached) => {
-                for peer in &cached {
-                    self.index.remember(now, peer);
-                }
+                self.index.remember(now, &cached);
                 self.bootstrap.handle_input(now, bootstrap::Input::Start { cached });
             }
             Input::Lan(peer) => self.bootstrap.handle_input(now, bootstrap::Input::Lan(peer)),
