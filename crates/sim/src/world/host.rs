@@ -73,8 +73,9 @@ pub struct Host {
     pub traffic: Traffic,
     pub(crate) node: Option<Box<Node>>,
     pub(super) ip: Ipv4Addr,
-    /// Whom it knew when it was on last, the nearest first.
-    pub(crate) cache: Box<[Known]>,
+    /// Whom it knew when it was on last, the nearest first; `None` for what a former run before
+    /// this world says.
+    pub(crate) cache: Option<Box<[Known]>>,
     /// Through whom it could be reached when it was on last.
     pub(crate) homes: [u32; HOMES],
     pub(super) disk: Disk,
@@ -186,7 +187,7 @@ impl World {
             traffic: Traffic::default(),
             node: None,
             ip,
-            cache: Box::default(),
+            cache: None,
             homes: [NOBODY; HOMES],
             disk: Disk::default(),
             half: draw.chance(0.5),

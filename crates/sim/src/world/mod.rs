@@ -32,6 +32,7 @@ use baran_proto::path::PathId;
 use baran_proto::time::{Instant, UnixTime};
 
 pub use self::host::{Host, Profile};
+use crate::cache::Former;
 use crate::draw::Draw;
 use crate::engine::{Deadlines, Queue};
 use crate::net::account::Traffic;
@@ -161,6 +162,7 @@ pub struct World {
     /// Requests of look-ups that owners want, not answered yet: who asked, and their number.
     lookups: BTreeSet<(u32, u32)>,
     trace: Trace,
+    pub(crate) former: Option<Former>,
     pub(crate) population: Option<crate::population::Churn>,
     /// Who is on by then has been on for long.
     pub(crate) settled_at: Instant,
@@ -191,6 +193,7 @@ impl World {
             online_us: (0, Instant::ZERO),
             lookups: BTreeSet::new(),
             trace: Trace::default(),
+            former: None,
             population: None,
             settled_at: Instant::ZERO,
         }
