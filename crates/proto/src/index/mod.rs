@@ -48,7 +48,7 @@ pub(crate) use self::own::{Place, are_enough};
 use self::serve::Persisting;
 use self::shard::Shard;
 use self::size::SizeEstimate;
-use self::table::{Entry, Table, TableConfig};
+use self::table::{Entry, Packed, Table, TableConfig};
 use crate::bucket::TokenBucket;
 use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
@@ -67,9 +67,10 @@ const SKEWS_MAX: usize = 64;
 /// A peer that is linked and takes part in the index.
 #[derive(Debug)]
 struct Linked {
-    /// Where it is, for contacts.
-    peer: PeerAddr,
+    id: NodeId,
     key: Key,
+    /// Where it is, for contacts.
+    contact: Packed,
     rtt: Option<Duration>,
     /// Whether it answers requests; one that does not may still be found by others through us.
     serves: bool,
@@ -246,12 +247,13 @@ impl Index {
 
     /// The first link to a peer stands: what waited for it is asked at once, before it said
     /// anything.
-    pub(crate) fn peer_up(&mut self, now: Instant, peer: PeerAddr) {
+    pub(crate) fn peer_up(&mut self, now: Instant, peer: &PeerAddr) {
         let id = peer.id;
         let rate = self.config.requests_per_s;
         let linked = Linked {
+            id,
             key: Key::of_node(id),
-            peer,
+            contact: Packed::new(peer),
             rtt: None,
             serves: false,
             is_guest: false,
@@ -286,7 +288,7 @@ impl Index {
         if !serves {
             return false;
         }
-        let peer = linked.peer.clone();
+        let peer = linked.contact.contact(id);
         self.table.insert(now, &peer, None);
         if !was_joined {
             self.joined(now);
@@ -316,10 +318,11 @@ impl Index {
         let Some(linked) = self.linked.get_mut(&peer.id) else { return };
         linked.ip = ip;
         linked.rtt = rtt.or(linked.rtt);
-        if linked.peer == *peer {
+        let contact = Packed::new(peer);
+        if linked.contact == contact {
             return;
         }
-        linked.peer.clone_from(peer);
+        linked.contact = contact;
         if linked.serves {
             self.table.insert(now, peer, rtt);
         }
@@ -450,7 +453,7 @@ impl Index {
     /// Whom to begin a look-up of `target` with.
     fn start_candidates(&self, target: &Key) -> Vec<Candidate> {
         let linked = self.linked.values().filter(|linked| linked.serves).map(|linked| Candidate {
-            peer: linked.peer.clone(),
+            peer: linked.contact.contact(linked.id),
             is_linked: true,
             rtt: linked.rtt,
             vias: Vec::new(),

@@ -11,9 +11,7 @@ use crate::key::Key;
 use crate::record::Record;
 use crate::time::Instant;
 use crate::wire::IndexMessage;
-use crate::wire::index::{
-    CONTACTS_MAX, Find, Found, RecordKind, Store, StoreOutcome, Stored, shorten,
-};
+use crate::wire::index::{CONTACTS_MAX, Find, Found, RecordKind, Store, StoreOutcome, Stored};
 
 /// Records on their way to disk at a time.
 const PERSISTING_MAX: usize = 1024;
@@ -74,7 +72,7 @@ impl Index {
             .values()
             // One that serves nothing is named to who looks for itself.
             .filter(|linked| linked.serves || linked.key == *target)
-            .map(|linked| (linked.key.distance(target), linked.peer.id))
+            .map(|linked| (linked.key.distance(target), linked.id))
             .collect();
         let k = self.config.replicas;
         let known = self.table.nearest(target, 2 * k);
@@ -93,7 +91,7 @@ impl Index {
             match (self.linked.get(&id), self.table.get(id)) {
                 (Some(linked), _) => {
                     bits |= u32::from(linked.is_guest) << at;
-                    contacts.push(shorten(&linked.peer));
+                    contacts.push(linked.contact.contact(id));
                 }
                 (None, Some(entry)) => contacts.push(entry.peer()),
                 (None, None) => {}

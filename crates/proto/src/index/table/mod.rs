@@ -34,7 +34,7 @@ use core::time::Duration;
 use rand_core::Rng;
 
 pub use self::contact::Subnet;
-pub(crate) use self::contact::subnets;
+pub(crate) use self::contact::{Packed, subnets};
 pub use self::entry::Entry;
 use self::near::Walk;
 pub use self::near::spread;
