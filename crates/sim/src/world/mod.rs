@@ -23,11 +23,12 @@ mod relay;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use baran_proto::id::NodeId;
 use baran_proto::key::Key;
 use baran_proto::machine::Machine;
-use baran_proto::node::{DialId, Event, Input, Node};
+use baran_proto::node::{DialId, Event, Input, Node, NodeConfig};
 use baran_proto::path::PathId;
 use baran_proto::time::{Instant, UnixTime};
 
@@ -142,6 +143,8 @@ pub struct Totals {
 pub struct World {
     pub(crate) now: Instant,
     pub(crate) config: Config,
+    /// Of all nodes.
+    node_config: Arc<NodeConfig>,
     pub(crate) draw: Draw,
     pub(crate) hosts: Vec<Host>,
     pub(crate) conns: Conns,
@@ -178,6 +181,7 @@ impl World {
             addresses: Addresses::new(&mut draw),
             draw,
             config,
+            node_config: Arc::new(host::node_config()),
             hosts: Vec::new(),
             conns: Conns::default(),
             notes: Vec::new(),
