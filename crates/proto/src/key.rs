@@ -8,6 +8,10 @@
 
 use core::cmp::Ordering;
 use core::fmt;
+use std::sync::LazyLock;
+
+use blake3::Hasher;
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 
 use crate::id::{NodeId, compare};
 use crate::time::UnixTime;
@@ -20,6 +24,11 @@ pub const KEY_BITS: u32 = 256;
 
 /// How long a topic's announcements stand under one key.
 pub const TOPIC_EPOCH_S: u64 = 24 * 3600;
+
+/// What the context of [`Key::of_node`] hashes to, because that function is by far the most used:
+/// half of its time otherwise.
+static NODE_CONTEXT: LazyLock<ContextKey> =
+    LazyLock::new(|| hash_derive_key_context("baran 1 position of a node"));
 
 /// A point of the key space.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,7 +84,8 @@ impl Key {
     /// Where a node stands.
     #[must_use]
     pub fn of_node(id: NodeId) -> Self {
-        Self::hash("baran 1 position of a node", &[id.as_bytes()])
+        let mut hasher = Hasher::new_from_context_key(&NODE_CONTEXT);
+        Self(*hasher.update(id.as_bytes()).finalize().as_bytes())
     }
 
     /// Where a node's value of some name is kept.
@@ -103,11 +113,16 @@ impl Key {
     }
 
     fn hash(context: &str, parts: &[&[u8]]) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key(context);
+        let mut hasher = Hasher::new_derive_key(context);
         for part in parts {
             hasher.update(part);
         }
         Self(*hasher.finalize().as_bytes())
+    }
+
+    /// The first 64 bits, in which points of different nodes differ.
+    pub(crate) fn head(&self) -> u64 {
+        u64::from_be_bytes(self.0.as_chunks().0[0])
     }
 
     /// The distance to another point.
@@ -135,9 +150,10 @@ impl Distance {
     #[must_use]
     pub fn leading_zeros(&self) -> u32 {
         let mut zeros = 0;
-        for byte in self.0 {
-            zeros += byte.leading_zeros();
-            if byte != 0 {
+        for word in self.0.as_chunks().0 {
+            let word = u64::from_be_bytes(*word);
+            zeros += word.leading_zeros();
+            if word != 0 {
                 break;
             }
         }
@@ -239,6 +255,8 @@ mod tests {
             Key::of_topic(&secret, 0),
             Key::of_topic(&secret, 1),
         ];
+        let in_full = Key::hash("baran 1 position of a node", &[id.as_bytes()]);
+        assert_eq!(Key::of_node(id), in_full);
         let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
     }

@@ -3,6 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+
+/// A world is some hundred million small allocations, of which each node's lie apart: a fifth less
+/// processor time than with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A deterministic network of many nodes in virtual time.
 #[derive(Debug, Parser)]

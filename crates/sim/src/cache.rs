@@ -6,7 +6,11 @@
 //!
 //! A world that begins has no former run: its caches are drawn. A node knew up to twenty peers of
 //! each distance (Kademlia), was linked to its nearest ones and to some others, and behind a NAT
-//! had open ones among them as homes.
+//! had open ones among them as homes. What is drawn is a function of the seed, so it is drawn when
+//! it is asked for: most hosts are off, and those that are on want it when they start and when they
+//! stop.
+
+use std::borrow::Cow;
 
 use baran_proto::invite::PeerAddr;
 use baran_proto::key::Key;
@@ -46,36 +50,66 @@ type Point = (Key, u32);
 /// Hosts by their points.
 type Sorted = Vec<Point>;
 
+/// What the caches of a world that begins are drawn from.
+#[derive(Debug)]
+pub(crate) struct Former {
+    /// Those that will be on, and others.
+    sorted: [Sorted; 2],
+    /// Share of a cache that is of the others.
+    stale: f64,
+    /// Of each host, by its number: through whom it could be reached.
+    homes: Vec<[u32; HOMES]>,
+}
+
 impl World {
     /// Gives all these hosts the contacts of a former run: most are of hosts that will be on, some
     /// of those in `off`.
-    pub fn draw_caches(&mut self, on: &[u32], off: &[u32], stale: f64) {
-        let whom: Vec<_> = on.iter().chain(off).copied().collect();
-        self.draw_caches_of(&whom, on, off, stale);
+    pub fn remember_former(&mut self, on: &[u32], off: &[u32], stale: f64) {
+        let sorted = [self.sorted(on), self.sorted(off)];
+        let open = self.open_of(&sorted[0]);
+        for host in on.iter().chain(off) {
+            self.draw_homes_of(*host, &open);
+        }
+        let homes = self.hosts.iter().map(|host| host.homes).collect();
+        self.former = Some(Former { sorted, stale, homes });
     }
 
-    /// The same for some hosts only.
-    pub fn draw_caches_of(&mut self, whom: &[u32], on: &[u32], off: &[u32], stale: f64) {
-        let (on, off) = (self.sorted(on), self.sorted(off));
-        let open = on.iter().filter(|(_, host)| self.hosts[*host as usize].nat == Nat::Open);
-        let open: Sorted = open.copied().collect();
+    /// Gives some hosts a cache of contacts of these, and homes.
+    pub fn draw_caches_of(&mut self, whom: &[u32], on: &[u32]) {
+        let sorted = [self.sorted(on), Sorted::new()];
+        let open = self.open_of(&sorted[0]);
         for host in whom {
-            let state = &self.hosts[*host as usize];
-            if state.nat != Nat::Open {
-                let mut draw = Draw::new(self.config.seed, 6 << 32 | u64::from(*host));
-                self.hosts[*host as usize].homes = draw_homes(&mut draw, state.key, *host, &open);
-            }
+            self.draw_homes_of(*host, &open);
         }
+        let homes = self.hosts.iter().map(|host| host.homes).collect();
+        let former = Former { sorted, stale: 0.0, homes };
         for host in whom {
-            let mut draw = Draw::new(self.config.seed, 4 << 32 | u64::from(*host));
-            let state = &self.hosts[*host as usize];
-            let mut all = draw_contacts(&mut draw, state.key, [&on, &off], stale);
-            all.retain(|known| known != host);
-            let first = order(&mut draw, &mut all, state.homes);
-            let known = |host: u32| Known { host, homes: self.hosts[host as usize].homes };
-            let cache = first.into_iter().chain(all).take(CACHE).map(known).collect();
-            self.hosts[*host as usize].cache = cache;
+            self.hosts[*host as usize].cache = Some(self.draw_cache(*host, &former));
         }
+    }
+
+    fn open_of(&self, all: &[Point]) -> Sorted {
+        let open = all.iter().filter(|(_, host)| self.hosts[*host as usize].nat == Nat::Open);
+        open.copied().collect()
+    }
+
+    fn draw_homes_of(&mut self, host: u32, open: &[Point]) {
+        let state = &self.hosts[host as usize];
+        if state.nat != Nat::Open {
+            let mut draw = Draw::new(self.config.seed, 6 << 32 | u64::from(host));
+            self.hosts[host as usize].homes = draw_homes(&mut draw, state.key, host, open);
+        }
+    }
+
+    fn draw_cache(&self, host: u32, former: &Former) -> Box<[Known]> {
+        let mut draw = Draw::new(self.config.seed, 4 << 32 | u64::from(host));
+        let [on, off] = &former.sorted;
+        let key = self.hosts[host as usize].key;
+        let mut all = draw_contacts(&mut draw, key, [on, off], former.stale);
+        all.retain(|known| *known != host);
+        let first = order(&mut draw, &mut all, former.homes[host as usize]);
+        let known = |host: u32| Known { host, homes: former.homes[host as usize] };
+        first.into_iter().chain(all).take(CACHE).map(known).collect()
     }
 
     fn sorted(&self, hosts: &[u32]) -> Sorted {
@@ -85,10 +119,20 @@ impl World {
         all
     }
 
+    /// Whom a host knew when it was on last.
+    pub(crate) fn cache_of(&self, host: u32) -> Cow<'_, [Known]> {
+        match (&self.hosts[host as usize].cache, &self.former) {
+            (Some(cache), _) => Cow::Borrowed(cache),
+            (None, Some(former)) if former.homes.get(host as usize).is_some() => {
+                Cow::Owned(self.draw_cache(host, former).into_vec())
+            }
+            (None, _) => Cow::default(),
+        }
+    }
+
     /// What a node that starts is told of its former run.
     pub(crate) fn cached_peers(&self, host: u32) -> Vec<PeerAddr> {
-        let cache = self.hosts[host as usize].cache.iter();
-        cache.map(|known| self.contact_of(*known)).collect()
+        self.cache_of(host).iter().map(|known| self.contact_of(*known)).collect()
     }
 
     fn contact_of(&self, known: Known) -> PeerAddr {
@@ -107,7 +151,8 @@ impl World {
         let state = &self.hosts[host as usize];
         let Some(node) = state.node() else { return };
         let homes = self.as_homes(&node.our_homes());
-        let mut cache = Vec::with_capacity(state.cache.len());
+        let before = self.cache_of(host);
+        let mut cache = Vec::with_capacity(before.len());
         for conn in &state.conns {
             let Some(conn) = self.conns.get(*conn) else { continue };
             let [a, b] = conn.ends.map(|end| end.host);
@@ -120,13 +165,13 @@ impl World {
             }
         }
         cache.truncate(CACHE / 2);
-        for known in &state.cache {
+        for known in before.iter() {
             if cache.len() < CACHE && !cache.iter().any(|other| other.host == known.host) {
                 cache.push(*known);
             }
         }
         let state = &mut self.hosts[host as usize];
-        state.cache = cache.into_boxed_slice();
+        state.cache = Some(cache.into_boxed_slice());
         state.homes = homes;
     }
 
@@ -151,7 +196,7 @@ impl World {
                 break;
             }
         }
-        self.hosts[host as usize].cache = cache.into_boxed_slice();
+        self.hosts[host as usize].cache = Some(cache.into_boxed_slice());
     }
 }
 

@@ -1,18 +1,30 @@
 //! What happens next: one queue of events, and one set of the nodes' deadlines.
 //!
 //! Events are ordered by (time, sequence), so that what was caused first happens first; deadlines
-//! by (time, host). Only a host that was touched is asked for its deadline again: looking at all of
-//! them each time is fifty times slower with some thousand nodes.
+//! by (time, host). Events of the next moments lie in a heap that fits the processor's cache, later
+//! ones unsorted by slots of time. Only a host that was touched is asked for its deadline again:
+//! looking at all of them each time is fifty times slower with some thousand nodes.
 
 use core::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use baran_proto::time::Instant;
 
-/// The events to come. The heap holds small entries and the events lie still beside it.
+/// Microseconds of a slot of time: some thousand events in the largest worlds.
+const SLOT_US: u64 = 1 << 17;
+
+/// When an event happens, its sequence, and where it lies.
+type Entry = Reverse<(Instant, u64, u32)>;
+
+/// The events to come. They lie still, and small entries are put in order.
 #[derive(Debug)]
 pub struct Queue<E> {
-    heap: BinaryHeap<Reverse<(Instant, u64, u32)>>,
+    /// Of the slot that has begun, and before. Never empty while there are later ones.
+    heap: BinaryHeap<Entry>,
+    /// The slot that has begun.
+    slot: u64,
+    /// Of later slots.
+    later: BTreeMap<u64, Vec<Entry>>,
     events: Vec<Option<E>>,
     free: Vec<u32>,
     sequence: u64,
@@ -20,7 +32,8 @@ pub struct Queue<E> {
 
 impl<E> Default for Queue<E> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), sequence: 0 }
+        let (heap, later) = (BinaryHeap::new(), BTreeMap::new());
+        Self { heap, slot: 0, later, events: Vec::new(), free: Vec::new(), sequence: 0 }
     }
 }
 
@@ -37,7 +50,24 @@ impl<E> Queue<E> {
         });
         self.events[slot as usize] = Some(event);
         self.sequence += 1;
-        self.heap.push(Reverse((at, self.sequence, slot)));
+        let entry = Reverse((at, self.sequence, slot));
+        let slot = at.as_micros() / SLOT_US;
+        if slot <= self.slot {
+            self.heap.push(entry);
+        } else {
+            self.later.entry(slot).or_default().push(entry);
+            self.advance();
+        }
+    }
+
+    /// Begins the next slot if this one is over.
+    fn advance(&mut self) {
+        if self.heap.is_empty()
+            && let Some((slot, entries)) = self.later.pop_first()
+        {
+            self.slot = slot;
+            self.heap = entries.into();
+        }
     }
 
     /// When the next event happens.
@@ -49,6 +79,7 @@ impl<E> Queue<E> {
     /// Takes the next event.
     pub fn pop(&mut self) -> Option<(Instant, E)> {
         let Reverse((at, _, slot)) = self.heap.pop()?;
+        self.advance();
         self.free.push(slot);
         let event = self.events[slot as usize].take()?;
         Some((at, event))
@@ -57,7 +88,7 @@ impl<E> Queue<E> {
     /// Events to come.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.events.len() - self.free.len()
     }
 
     /// Whether nothing is to come.

@@ -108,7 +108,7 @@ impl World {
             })
             .collect();
         let (first, rest) = hosts.split_at(config.nodes);
-        self.draw_caches(first, rest, config.stale);
+        self.remember_former(first, rest, config.stale);
         let mut churn = Churn::new(self.config.seed, config);
         for host in first {
             let after = self.draw.part_of(within);

@@ -48,7 +48,7 @@ pub(crate) use self::own::{Place, are_enough};
 use self::serve::Persisting;
 use self::shard::Shard;
 use self::size::SizeEstimate;
-use self::table::{Entry, Table, TableConfig};
+use self::table::{Entry, Packed, Table, TableConfig};
 use crate::bucket::TokenBucket;
 use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
@@ -67,9 +67,10 @@ const SKEWS_MAX: usize = 64;
 /// A peer that is linked and takes part in the index.
 #[derive(Debug)]
 struct Linked {
-    /// Where it is, for contacts.
-    peer: PeerAddr,
+    id: NodeId,
     key: Key,
+    /// Where it is, for contacts.
+    contact: Packed,
     rtt: Option<Duration>,
     /// Whether it answers requests; one that does not may still be found by others through us.
     serves: bool,
@@ -240,22 +241,25 @@ impl Index {
         Record::decode_with(bytes, &self.network, self.config.verify)
     }
 
-    /// A peer of the last run, whose key was proved then.
-    pub(crate) fn remember(&mut self, now: Instant, peer: &PeerAddr) {
-        if peer.id != self.id {
+    /// Peers of the last run, whose keys were proved then.
+    pub(crate) fn remember(&mut self, now: Instant, peers: &[PeerAddr]) {
+        self.table.reserve(peers.len());
+        for peer in peers {
             self.table.insert(now, peer, None);
             self.remembered = Some(now);
         }
+        self.table.shrink();
     }
 
     /// The first link to a peer stands: what waited for it is asked at once, before it said
     /// anything.
-    pub(crate) fn peer_up(&mut self, now: Instant, peer: PeerAddr) {
+    pub(crate) fn peer_up(&mut self, now: Instant, peer: &PeerAddr) {
         let id = peer.id;
         let rate = self.config.requests_per_s;
         let linked = Linked {
+            id,
             key: Key::of_node(id),
-            peer,
+            contact: Packed::new(peer),
             rtt: None,
             serves: false,
             is_guest: false,
@@ -291,7 +295,7 @@ impl Index {
         if !serves {
             return false;
         }
-        let peer = linked.peer.clone();
+        let peer = linked.contact.contact(id);
         self.table.insert(now, &peer, None);
         if !was_joined {
             self.joined(now);
@@ -321,10 +325,11 @@ impl Index {
         let Some(linked) = self.linked.get_mut(&peer.id) else { return };
         linked.ip = ip;
         linked.rtt = rtt.or(linked.rtt);
-        if linked.peer == *peer {
+        let contact = Packed::new(peer);
+        if linked.contact == contact {
             return;
         }
-        linked.peer.clone_from(peer);
+        linked.contact = contact;
         if linked.serves {
             self.table.insert(now, peer, rtt);
         }
@@ -455,7 +460,7 @@ impl Index {
     /// Whom to begin a look-up of `target` with.
     fn start_candidates(&self, target: &Key, goal: &Goal) -> Vec<Candidate> {
         let linked = self.linked.values().filter(|linked| linked.serves).map(|linked| Candidate {
-            peer: linked.peer.clone(),
+            peer: linked.contact.contact(linked.id),
             is_linked: true,
             rtt: linked.rtt,
             vias: Vec::new(),

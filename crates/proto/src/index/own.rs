@@ -307,10 +307,8 @@ impl Index {
             .linked
             .values()
             .filter(|linked| linked.serves)
-            .filter(|linked| {
-                near.contains(&linked.peer.id) || linked.key.distance(&self.key) <= region
-            })
-            .map(|linked| linked.peer.id)
+            .filter(|linked| near.contains(&linked.id) || linked.key.distance(&self.key) <= region)
+            .map(|linked| linked.id)
             .collect();
         let storing = Storing {
             own: number,

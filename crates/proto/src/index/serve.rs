@@ -11,9 +11,7 @@ use crate::key::Key;
 use crate::record::Record;
 use crate::time::Instant;
 use crate::wire::IndexMessage;
-use crate::wire::index::{
-    CONTACTS_MAX, Find, Found, RecordKind, Store, StoreOutcome, Stored, shorten,
-};
+use crate::wire::index::{CONTACTS_MAX, Find, Found, RecordKind, Store, StoreOutcome, Stored};
 
 /// Records on their way to disk at a time.
 const PERSISTING_MAX: usize = 1024;
@@ -74,7 +72,7 @@ impl Index {
             .values()
             // One that serves nothing is named to who looks for itself.
             .filter(|linked| linked.serves || linked.key == *target)
-            .map(|linked| (linked.key.distance(target), linked.peer.id))
+            .map(|linked| (linked.key.distance(target), linked.id))
             .collect();
         let k = self.config.replicas;
         let mut known = self.table.nearest_where(target, 2 * k, |entry| self.is_heard(entry));
@@ -96,7 +94,7 @@ impl Index {
             let mut contact = match (self.linked.get(&id), self.table.get(id)) {
                 (Some(linked), _) => {
                     bits |= u32::from(linked.is_guest) << at;
-                    shorten(&linked.peer)
+                    linked.contact.contact(id)
                 }
                 (None, Some(entry)) => entry.peer(),
                 (None, None) => continue,

@@ -41,7 +41,7 @@ impl Index {
             .linked
             .values()
             .filter(|linked| linked.serves && !linked.is_synced)
-            .map(|linked| linked.peer.id)
+            .map(|linked| linked.id)
             .find(|id| self.is_warm(*id) || near.contains(id));
         let Some(peer) = next else {
             let due = self.sync_again.filter(|at| *at > now);
@@ -157,8 +157,7 @@ impl Index {
     /// record puts the others off once more.
     pub(super) fn look_at_offers(&mut self, now: Instant) {
         let linked = self.linked.values_mut();
-        let offers: Vec<_> =
-            linked.filter_map(|one| Some((one.peer.id, one.offered.take()?))).collect();
+        let offers: Vec<_> = linked.filter_map(|one| Some((one.id, one.offered.take()?))).collect();
         for (from, offer) in offers {
             self.look_at_offer(now, from, &offer);
         }

@@ -94,7 +94,7 @@ impl Index {
                 self.linked
                     .values()
                     .filter(|linked| linked.serves)
-                    .map(|linked| (linked.key.distance(&self.key), linked.peer.id)),
+                    .map(|linked| (linked.key.distance(&self.key), linked.id)),
             )
             .filter(|(_, id)| !self.cold.contains_key(id))
             .collect();
@@ -131,12 +131,8 @@ impl Index {
         let standing: Vec<_> =
             self.warm.iter().copied().filter(|id| self.linked.contains_key(id)).collect();
         fill(&mut chosen, wanted, standing);
-        let mut linked: Vec<_> = self
-            .linked
-            .values()
-            .filter(|linked| linked.serves)
-            .map(|linked| linked.peer.id)
-            .collect();
+        let mut linked: Vec<_> =
+            self.linked.values().filter(|linked| linked.serves).map(|linked| linked.id).collect();
         shuffle(&mut self.rng, &mut linked);
         fill(&mut chosen, wanted, linked);
         let heard = self.draw_from_table(wanted, &chosen, true);

@@ -275,7 +275,7 @@ impl Node {
             .map(|(link, _)| *link)
             .collect();
         let key = Key::of_node(id);
-        all.sort_by_key(|link| Key::of_node(self.links[link].peer).distance(&key));
+        all.sort_by_cached_key(|link| Key::of_node(self.links[link].peer).distance(&key));
         let asked_max = self.config.signallers_max;
         if all.len() > asked_max {
             let asked_before = (tries as usize).saturating_mul(asked_max);

@@ -276,7 +276,7 @@ impl Node {
             }
         }
         if let Some(contact) = self.contact(peer) {
-            self.index.peer_up(now, contact);
+            self.index.peer_up(now, &contact);
         }
         let is_ours = side == Side::Client;
         self.bootstrap.handle_input(now, bootstrap::Input::PeerUp { peer, is_ours });

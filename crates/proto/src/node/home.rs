@@ -279,9 +279,10 @@ impl Node {
         let place = self.place();
         self.index.set_place(now, place);
         let ids: Vec<_> = self.links.keys().copied().collect();
+        let homes = self.ranked_homes();
         for id in ids {
             if self.is_worth_telling(id) {
-                self.send_homes(id);
+                self.send_homes(id, homes.clone());
             }
         }
     }
@@ -302,9 +303,9 @@ impl Node {
         homes
     }
 
-    pub(super) fn send_homes(&mut self, id: LinkId) {
+    /// Tells the peer of a link our homes, which are ranked, unless it knows enough.
+    pub(super) fn send_homes(&mut self, id: LinkId, mut homes: Vec<Home>) {
         let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
-        let mut homes = self.ranked_homes();
         homes.retain(|home| home.id != peer);
         homes.truncate(HOMES_MAX);
         debug_assert!(homes.iter().all(|home| home.addrs.len() <= HOME_ADDRS_MAX));

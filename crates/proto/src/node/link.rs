@@ -134,7 +134,7 @@ impl Node {
         if !is_means && side == Side::Server {
             self.send(id, NodeMessage::Need(Need {}));
         }
-        self.send_homes(id);
+        self.send_homes(id, self.ranked_homes());
         self.end_search_of(peer);
         if is_first {
             self.peer_came(now, id, remote);

@@ -21,6 +21,7 @@ mod relay;
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -89,7 +90,7 @@ enum Timer {
 #[derive(Debug)]
 pub struct Node {
     id: NodeId,
-    config: NodeConfig,
+    config: Arc<NodeConfig>,
     rng: ChaCha8Rng,
     candidates: Candidates,
     links: FlatMap<LinkId, Box<Link>>,
@@ -114,8 +115,11 @@ pub struct Node {
 impl Node {
     /// A node without links. `seed` feeds all its randomness (jitter of retries, choice of warm
     /// connections).
+    ///
+    /// One config is shared by all nodes that are given the same [`Arc`] of it.
     #[must_use]
-    pub fn new(secret: SecretKey, config: NodeConfig, seed: [u8; 32]) -> Self {
+    pub fn new(secret: SecretKey, config: impl Into<Arc<NodeConfig>>, seed: [u8; 32]) -> Self {
+        let mut config = config.into();
         let id = secret.id();
         let mut rng = ChaCha8Rng::from_seed(seed);
         let mut draw = || {
@@ -123,6 +127,13 @@ impl Node {
             rng.fill_bytes(&mut seed);
             seed
         };
+        // What the wire can say; never nothing, which would be renewed without pause.
+        let sayable = |ttl: Duration| ttl.clamp(Duration::from_secs(1), home::TTL_MAX);
+        let ttls = (sayable(config.relay_ttl), sayable(config.reservation_ttl));
+        if ttls != (config.relay_ttl, config.reservation_ttl) {
+            let config = Arc::make_mut(&mut config);
+            (config.relay_ttl, config.reservation_ttl) = ttls;
+        }
         let bootstrap = Bootstrap::new(id, config.bootstrap, draw());
         let index = Index::new(secret, config.network.clone(), config.index.clone(), draw());
         Self {
@@ -132,14 +143,7 @@ impl Node {
             bootstrap,
             openness: Openness::default(),
             run: rng.next_u64().max(1),
-            config: NodeConfig {
-                // What the wire can say; never nothing, which would be renewed without pause.
-                relay_ttl: config.relay_ttl.clamp(Duration::from_secs(1), home::TTL_MAX),
-                reservation_ttl: config
-                    .reservation_ttl
-                    .clamp(Duration::from_secs(1), home::TTL_MAX),
-                ..config
-            },
+            config,
             rng,
             candidates: Candidates::default(),
             links: FlatMap::new(),
@@ -314,9 +318,7 @@ impl Machine for Node {
             Input::Clock(unix) => self.index.handle_clock(now, unix),
             Input::Restore(restored) => self.index.restore(now, restored),
             Input::Boot(cached) => {
-                for peer in &cached {
-                    self.index.remember(now, peer);
-                }
+                self.index.remember(now, &cached);
                 self.bootstrap.handle_input(now, bootstrap::Input::Start { cached });
             }
             Input::Lan(peer) => self.bootstrap.handle_input(now, bootstrap::Input::Lan(peer)),

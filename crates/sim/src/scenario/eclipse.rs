@@ -21,7 +21,7 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
         (0..run.args.sybils).map(|_| run.world.add_host_near(&profile, key)).collect();
     run.world.enlist_adversaries();
     let others: Vec<_> = (0..run.args.nodes).collect();
-    run.world.draw_caches_of(&sybils, &others, &[], 0.0);
+    run.world.draw_caches_of(&sybils, &others);
     for sybil in &sybils {
         run.world.join_at(run.world.now() + START, *sybil);
     }

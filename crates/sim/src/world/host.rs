@@ -73,8 +73,9 @@ pub struct Host {
     pub traffic: Traffic,
     pub(crate) node: Option<Box<Node>>,
     pub(super) ip: Ipv4Addr,
-    /// Whom it knew when it was on last, the nearest first.
-    pub(crate) cache: Box<[Known]>,
+    /// Whom it knew when it was on last, the nearest first; `None` for what a former run before
+    /// this world says.
+    pub(crate) cache: Option<Box<[Known]>>,
     /// Through whom it could be reached when it was on last.
     pub(crate) homes: [u32; HOMES],
     pub(super) disk: Disk,
@@ -186,7 +187,7 @@ impl World {
             traffic: Traffic::default(),
             node: None,
             ip,
-            cache: Box::default(),
+            cache: None,
             homes: [NOBODY; HOMES],
             disk: Disk::default(),
             half: draw.chance(0.5),
@@ -231,7 +232,7 @@ impl World {
         state.since = self.now;
         let purpose = u64::from(state.run) << 40 | 3 << 32 | u64::from(host);
         let seed = Draw::new(self.config.seed, purpose).bytes();
-        let node = Node::new(secret, node_config(), seed);
+        let node = Node::new(secret, self.node_config.clone(), seed);
         state.node = Some(Box::new(node));
         self.set_online(self.online + 1);
         let local = self.hosts[host as usize].local(host);
@@ -286,7 +287,7 @@ impl World {
 /// Cached peers that a node's bootstrap is told of.
 const CACHED_MAX: usize = 20;
 
-fn node_config() -> NodeConfig {
+pub(super) fn node_config() -> NodeConfig {
     // No path dies here but with its host or its relay, so few samples are enough.
     let path =
         path::Config { sample_ms: SAMPLE_MS, sample_idle_ms: SAMPLE_MS, ..Default::default() };

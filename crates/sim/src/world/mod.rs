@@ -23,15 +23,17 @@ mod relay;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use baran_proto::id::NodeId;
 use baran_proto::key::Key;
 use baran_proto::machine::Machine;
-use baran_proto::node::{DialId, Event, Input, Node};
+use baran_proto::node::{DialId, Event, Input, Node, NodeConfig};
 use baran_proto::path::PathId;
 use baran_proto::time::{Instant, UnixTime};
 
 pub use self::host::{Host, Profile};
+use crate::cache::Former;
 use crate::draw::Draw;
 use crate::engine::{Deadlines, Queue};
 use crate::net::account::Traffic;
@@ -141,6 +143,8 @@ pub struct Totals {
 pub struct World {
     pub(crate) now: Instant,
     pub(crate) config: Config,
+    /// Of all nodes.
+    node_config: Arc<NodeConfig>,
     pub(crate) draw: Draw,
     pub(crate) hosts: Vec<Host>,
     pub(crate) conns: Conns,
@@ -161,6 +165,7 @@ pub struct World {
     /// Requests of look-ups that owners want, not answered yet: who asked, and their number.
     lookups: BTreeSet<(u32, u32)>,
     trace: Trace,
+    pub(crate) former: Option<Former>,
     pub(crate) population: Option<crate::population::Churn>,
     /// Who is on by then has been on for long.
     pub(crate) settled_at: Instant,
@@ -176,6 +181,7 @@ impl World {
             addresses: Addresses::new(&mut draw),
             draw,
             config,
+            node_config: Arc::new(host::node_config()),
             hosts: Vec::new(),
             conns: Conns::default(),
             notes: Vec::new(),
@@ -191,6 +197,7 @@ impl World {
             online_us: (0, Instant::ZERO),
             lookups: BTreeSet::new(),
             trace: Trace::default(),
+            former: None,
             population: None,
             settled_at: Instant::ZERO,
         }

@@ -124,7 +124,7 @@ fn a_host_comes_back_with_its_cache_and_its_disk() {
     want(&mut world, 0, 1);
     run(&mut world, 30);
     world.leave(0);
-    assert!(!world.hosts[0].cache.is_empty());
+    assert!(!world.cache_of(0).is_empty());
     run(&mut world, 150);
     world.join(0);
     run(&mut world, 10);

@@ -17,11 +17,11 @@ use crate::wire::node::{decode_homes, encode_homes};
 /// Addresses and homes of a contact, as two arrays of CBOR in the form of the messages: 9 bytes for
 /// one IPv4 address, about a hundred with two homes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Packed(Box<[u8]>);
+pub(crate) struct Packed(Box<[u8]>);
 
 impl Packed {
     /// Packs what a contact tells of a peer.
-    pub(super) fn new(peer: &PeerAddr) -> Self {
+    pub(crate) fn new(peer: &PeerAddr) -> Self {
         let contact = shorten(peer);
         let mut e = Encoder::new(Vec::with_capacity(128));
         encode_addrs::<CONTACT_ADDRS_MAX, _, _>(&contact.addrs, &mut e, &mut ())
@@ -31,7 +31,7 @@ impl Packed {
     }
 
     /// The contact of the peer `id`.
-    pub(super) fn contact(&self, id: NodeId) -> PeerAddr {
+    pub(crate) fn contact(&self, id: NodeId) -> PeerAddr {
         let mut d = Decoder::new(&self.0);
         let addrs = decode_addrs::<CONTACT_ADDRS_MAX, _>(&mut d, &mut ());
         let homes = decode_homes(&mut d, &mut ());
@@ -40,13 +40,13 @@ impl Packed {
     }
 
     /// Whether there is any address or home in it.
-    pub(super) fn is_somewhere(&self) -> bool {
+    pub(crate) fn is_somewhere(&self) -> bool {
         // Two empty arrays are two bytes.
         self.0.len() > 2
     }
 
     /// Bytes on the heap.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }

@@ -14,7 +14,6 @@ use crate::wire::index::CONTACT_ADDRS_MAX;
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub(super) id: NodeId,
-    pub(super) key: Key,
     pub(super) seen: Instant,
     pub(super) contact: Packed,
     pub(super) subnets: [Option<Subnet>; CONTACT_ADDRS_MAX],
@@ -35,7 +34,6 @@ impl Entry {
     ) -> Self {
         let mut entry = Self {
             id: peer.id,
-            key: Key::of_node(peer.id),
             seen: now,
             contact: Packed::new(peer),
             subnets: subnets(peer, count_private),
@@ -54,10 +52,10 @@ impl Entry {
         self.id
     }
 
-    /// Where it stands.
+    /// Where it stands. Hashed by each call.
     #[must_use]
-    pub fn key(&self) -> &Key {
-        &self.key
+    pub fn key(&self) -> Key {
+        Key::of_node(self.id)
     }
 
     /// Where it is reached, shortened as contacts are. Unpacked by each call.
@@ -105,7 +103,7 @@ impl Entry {
     /// Bytes that the entry takes, those of the allocator apart.
     #[must_use]
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.contact.len()
+        size_of::<u64>() + size_of::<Self>() + self.contact.len()
     }
 
     /// Smoothed as RFC 6298 §2.3 does.

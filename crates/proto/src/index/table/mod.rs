@@ -16,8 +16,12 @@
 //! - A failure marks an entry stale, the second one removes it, but only if somebody was heard from
 //!   in between: otherwise it is likely to be this node that is cut off.
 //!
-//! Invariants: entries are in the order of their keys and are different nodes; no bucket holds more
-//! than `k`, so the table is bounded by `256 · k` (about `k · log2(nodes / k) + k` in fact).
+//! Of the keys only the first 64 bits are kept, apart from the entries: searching touches little
+//! memory, and nobody finds two identities with the same 64 bits of a key that is not theirs to
+//! choose. Those that had would share a bucket, and be equally near to everything.
+//!
+//! Invariants: entries are in the order of these bits and are different nodes; no bucket holds more
+//! than `k`, so the table is bounded by `65 · k` (about `k · log2(nodes / k) + k` in fact).
 
 mod contact;
 mod entry;
@@ -30,10 +34,10 @@ use core::time::Duration;
 use rand_core::Rng;
 
 pub use self::contact::Subnet;
-pub(crate) use self::contact::subnets;
+pub(crate) use self::contact::{Packed, subnets};
 pub use self::entry::Entry;
+use self::near::Walk;
 pub use self::near::spread;
-use self::near::{RUN_SORTED, walk};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::key::{KEY_LEN, Key};
@@ -105,7 +109,9 @@ pub enum Refusal {
 pub struct Table {
     own: Key,
     config: TableConfig,
-    /// In the order of the keys.
+    /// [`Key::head`] of each entry's key, in ascending order.
+    heads: Vec<u64>,
+    /// In the same order.
     entries: Vec<Entry>,
     /// Counts the times that somebody was heard from.
     heard: u32,
@@ -122,6 +128,7 @@ impl Table {
         Self {
             own: Key::of_node(own),
             config,
+            heads: Vec::new(),
             entries: Vec::new(),
             heard: 0,
             refreshed: Vec::new(),
@@ -129,16 +136,29 @@ impl Table {
         }
     }
 
+    /// Makes room for so many more peers.
+    pub fn reserve(&mut self, more: usize) {
+        self.heads.reserve_exact(more);
+        self.entries.reserve_exact(more);
+    }
+
+    /// Gives back room that no entry takes.
+    pub fn shrink(&mut self) {
+        self.heads.shrink_to_fit();
+        self.entries.shrink_to_fit();
+    }
+
     /// Takes in a peer that proved its key on a link (or did when it was written down), or what it
     /// says of itself since.
     pub fn insert(&mut self, now: Instant, peer: &PeerAddr, rtt: Option<Duration>) -> Inserted {
         let mut new = Entry::new(now, peer, rtt, self.config.count_private);
-        if new.key == self.own {
+        let key = new.key();
+        if key == self.own {
             return Inserted::Refused(Refusal::Own);
         }
         self.heard = self.heard.wrapping_add(1);
-        let place = self.position(&new.key);
-        if let Ok(at) = place {
+        let place = self.position(peer.id, key.head());
+        if let Some(at) = place {
             let old = &mut self.entries[at];
             if old.contact == new.contact {
                 old.heard(now, rtt);
@@ -152,10 +172,10 @@ impl Table {
                 return Inserted::Known;
             }
             // It moved to another network, whose limits count.
-            self.entries.remove(at);
+            self.remove_at(at);
         }
-        match self.admit(new) {
-            Inserted::New { replaced: None } if place.is_ok() => Inserted::Known,
+        match self.admit(&key, new) {
+            Inserted::New { replaced: None } if place.is_some() => Inserted::Known,
             other => other,
         }
     }
@@ -163,34 +183,35 @@ impl Table {
     /// Notes that a peer, if it is in the table, was heard from. Cheaper than [`Table::insert`].
     pub fn heard(&mut self, now: Instant, id: NodeId, rtt: Option<Duration>) {
         self.heard = self.heard.wrapping_add(1);
-        if let Ok(at) = self.position(&Key::of_node(id)) {
+        if let Some(at) = self.find(id) {
             self.entries[at].heard(now, rtt);
         }
     }
 
-    fn admit(&mut self, new: Entry) -> Inserted {
+    fn admit(&mut self, key: &Key, new: Entry) -> Inserted {
         if !new.contact.is_somewhere() {
             return Inserted::Refused(Refusal::Unreachable);
         }
         let mut replaced = None;
         for subnet in new.subnets.into_iter().flatten() {
-            match self.crowded(&new.key, subnet) {
+            match self.crowded(key, subnet) {
                 None => {}
-                Some(Some(stale)) => replaced = Some(self.entries.remove(stale).id),
+                Some(Some(stale)) => replaced = Some(self.remove_at(stale)),
                 Some(None) => return Inserted::Refused(Refusal::Subnet),
             }
         }
-        let bucket = self.bucket(&new.key);
+        let bucket = self.bucket(key);
         if bucket.len() >= self.config.k {
             let Some(victim) = self.victim(bucket, new.is_open) else {
                 return Inserted::Refused(Refusal::Full);
             };
-            replaced = Some(self.entries.remove(victim).id);
+            replaced = Some(self.remove_at(victim));
         }
         if self.entries.len() == self.entries.capacity() {
-            self.entries.reserve_exact(GROWTH);
+            self.reserve(GROWTH);
         }
-        let at = self.entries.partition_point(|entry| entry.key < new.key);
+        let at = self.heads.partition_point(|head| *head < key.head());
+        self.heads.insert(at, key.head());
         self.entries.insert(at, new);
         Inserted::New { replaced }
     }
@@ -225,7 +246,7 @@ impl Table {
     /// An attempt to reach a peer, or a request to it, came to nothing. Returns whether this
     /// removed it.
     pub fn failed(&mut self, id: NodeId) -> bool {
-        let Ok(at) = self.position(&Key::of_node(id)) else { return false };
+        let Some(at) = self.find(id) else { return false };
         let entry = &mut self.entries[at];
         if entry.failures == 0 {
             entry.failed_at = self.heard;
@@ -233,21 +254,21 @@ impl Table {
         entry.failures = entry.failures.saturating_add(1);
         let is_gone = entry.failures >= FAILURES_MAX && entry.failed_at != self.heard;
         if is_gone {
-            self.entries.remove(at);
+            self.remove_at(at);
         }
         is_gone
     }
 
     /// Removes a peer. Returns whether it was there.
     pub fn remove(&mut self, id: NodeId) -> bool {
-        let place = self.position(&Key::of_node(id));
-        place.is_ok_and(|at| self.entries.remove(at).id == id)
+        let place = self.find(id);
+        place.is_some_and(|at| self.remove_at(at) == id)
     }
 
     /// The entry of a peer.
     #[must_use]
     pub fn get(&self, id: NodeId) -> Option<&Entry> {
-        Some(&self.entries[self.position(&Key::of_node(id)).ok()?])
+        Some(&self.entries[self.find(id)?])
     }
 
     /// How many entries there are, stale ones included.
@@ -281,10 +302,10 @@ impl Table {
         n: usize,
         passes: impl Fn(&Entry) -> bool,
     ) -> Vec<&Entry> {
-        let mut found = Vec::with_capacity(n.min(self.entries.len()) + RUN_SORTED);
-        walk(&self.entries, target, n, &passes, &mut found);
-        found.truncate(n);
-        found
+        let target = target.head();
+        let walk =
+            Walk { heads: &self.heads, target, n, passes: |at: usize| passes(&self.entries[at]) };
+        walk.nearest().into_iter().map(|at| &self.entries[at]).collect()
     }
 
     /// Up to `n` entries to name to somebody who looks for a key, nearest first: [`spread`] over
@@ -303,6 +324,9 @@ impl Table {
         n: usize,
         passes: impl Fn(&Entry) -> bool,
     ) -> Vec<&Entry> {
+        if n == 0 {
+            return Vec::new();
+        }
         let mut sample: Vec<&Entry> = Vec::with_capacity(n.min(self.entries.len()));
         // Reservoir sampling (Vitter 1985, algorithm R).
         for (index, entry) in self.entries.iter().filter(|entry| passes(entry)).enumerate() {
@@ -318,8 +342,20 @@ impl Table {
         sample
     }
 
-    fn position(&self, key: &Key) -> Result<usize, usize> {
-        self.entries.binary_search_by(|entry| entry.key.cmp(key))
+    fn find(&self, id: NodeId) -> Option<usize> {
+        self.position(id, Key::of_node(id).head())
+    }
+
+    /// Where the entry of a peer is whose key begins with `head`.
+    fn position(&self, id: NodeId, head: u64) -> Option<usize> {
+        let first = self.heads.partition_point(|other| *other < head);
+        let same = self.heads[first..].iter().take_while(|other| **other == head).count();
+        (first..first + same).find(|at| self.entries[*at].id == id)
+    }
+
+    fn remove_at(&mut self, at: usize) -> NodeId {
+        self.heads.remove(at);
+        self.entries.remove(at).id
     }
 
     /// The entries of the bucket in which `key`, which is not this node's, is.
@@ -329,18 +365,12 @@ impl Table {
 
     /// The entries that share `bits` leading bits with `key`.
     fn run(&self, key: &Key, bits: u32) -> Range<usize> {
-        let low = splice(key, bits, [0; KEY_LEN]);
-        let high = splice(key, bits, [0xff; KEY_LEN]);
-        let start = self.entries.partition_point(|entry| entry.key < low);
-        let len = self.entries[start..].partition_point(|entry| entry.key <= high);
+        let rest = u64::MAX.checked_shr(bits).unwrap_or(0);
+        let (low, high) = (key.head() & !rest, key.head() | rest);
+        let start = self.heads.partition_point(|head| *head < low);
+        let len = self.heads[start..].partition_point(|head| *head <= high);
         start..start + len
     }
-}
-
-/// Bit `bit` of a key, the most significant being 0; bits beyond the end are zero.
-fn is_set(key: &Key, bit: u32) -> bool {
-    let byte = key.as_bytes().get(bit as usize / 8).copied().unwrap_or_default();
-    byte & (0x80 >> (bit % 8)) != 0
 }
 
 /// The first `bits` bits of `key`, then those of `rest`.

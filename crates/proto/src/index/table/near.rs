@@ -1,38 +1,55 @@
 //! The entries nearest to a key, and which of them to name.
 
+use core::ops::Range;
+
 use rand_core::Rng;
 
-use super::{Entry, is_set};
-use crate::key::Key;
-
 /// Runs that are sorted and not split further.
-pub(super) const RUN_SORTED: usize = 8;
+const RUN_SORTED: usize = 8;
 
-/// Collects the entries of `run`, which all share some leading bits, by their distance to `target`
-/// until there are `n` or a few more.
-pub(super) fn walk<'a>(
-    run: &'a [Entry],
-    target: &Key,
-    n: usize,
-    passes: &impl Fn(&Entry) -> bool,
-    found: &mut Vec<&'a Entry>,
-) {
-    if found.len() >= n {
-        return;
+/// A search for the keys nearest to a target, by their first 64 bits.
+pub(super) struct Walk<'a, P> {
+    /// Of all keys, in ascending order.
+    pub(super) heads: &'a [u64],
+    /// Of the target.
+    pub(super) target: u64,
+    /// How many are wanted.
+    pub(super) n: usize,
+    /// Whether a key, by its place in the list, is to be found.
+    pub(super) passes: P,
+}
+
+impl<P: Fn(usize) -> bool> Walk<'_, P> {
+    /// The places of the keys, nearest first.
+    pub(super) fn nearest(&self) -> Vec<usize> {
+        let mut found = Vec::with_capacity(self.n.min(self.heads.len()) + RUN_SORTED);
+        self.walk(0..self.heads.len(), &mut found);
+        found.truncate(self.n);
+        found
     }
-    let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
-    if run.len() <= RUN_SORTED {
-        let before = found.len();
-        found.extend(run.iter().filter(|entry| passes(entry)));
-        found[before..].sort_unstable_by_key(|entry| entry.key.distance(target));
-        return;
+
+    /// Collects the keys of `run`, which all share some leading bits, until there are `n` or a few
+    /// more.
+    fn walk(&self, run: Range<usize>, found: &mut Vec<usize>) {
+        if found.len() >= self.n || run.is_empty() {
+            return;
+        }
+        let heads = &self.heads[run.clone()];
+        let differing = heads[0] ^ heads[heads.len() - 1];
+        if run.len() <= RUN_SORTED || differing == 0 {
+            let before = found.len();
+            found.extend(run.filter(|at| (self.passes)(*at)));
+            found[before..].sort_unstable_by_key(|at| self.heads[*at] ^ self.target);
+            return;
+        }
+        // The first bit in which any of them differ, as they are sorted: neither side is empty.
+        let bit = 1 << differing.ilog2();
+        let middle = run.start + heads.partition_point(|head| head & bit == 0);
+        let (zeros, ones) = (run.start..middle, middle..run.end);
+        let (near, far) = if self.target & bit == 0 { (zeros, ones) } else { (ones, zeros) };
+        self.walk(near, found);
+        self.walk(far, found);
     }
-    // The first bit in which any of them differ, as they are sorted: neither side is empty.
-    let bit = first.key.common_bits(&last.key);
-    let (zeros, ones) = run.split_at(run.partition_point(|entry| !is_set(&entry.key, bit)));
-    let (near, far) = if is_set(target, bit) { (ones, zeros) } else { (zeros, ones) };
-    walk(near, target, n, passes, found);
-    walk(far, target, n, passes, found);
 }
 
 /// Of `near`, which are nearest first, up to `n` to name to somebody who looks for the key, nearest

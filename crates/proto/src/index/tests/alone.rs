@@ -41,7 +41,7 @@ impl Alone {
 
     /// Peer `n` is linked and takes part.
     pub(super) fn up(&mut self, n: usize) -> Vec<Output> {
-        self.index.peer_up(self.now, addr(n));
+        self.index.peer_up(self.now, &addr(n));
         self.index.peer_hello(self.now, id(n), true, START.as_secs());
         self.drain()
     }
@@ -330,7 +330,7 @@ fn nobody_to_ask_is_said_at_once() {
     assert!(matches!(outputs[0], Output::Disk(_, DiskAction::Own { .. })), "not lost");
     assert_eq!(outputs[1..], not_joined);
     // A peer that does not take part is nobody to ask.
-    index.index.peer_up(index.now, addr(1));
+    index.index.peer_up(index.now, &addr(1));
     index.index.peer_hello(index.now, id(1), false, 0);
     assert_eq!(index.command(find_value(5)), not_joined);
     // As soon as there is one, what waits is stored.

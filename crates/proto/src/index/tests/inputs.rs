@@ -127,7 +127,7 @@ fn input() -> impl Strategy<Value = Input> {
 
 fn apply(index: &mut Index, now: Instant, input: Input) {
     match input {
-        Input::Up(n) if !index.linked.contains_key(&id(n)) => index.peer_up(now, addr(n)),
+        Input::Up(n) if !index.linked.contains_key(&id(n)) => index.peer_up(now, &addr(n)),
         Input::Up(n) => index.peer_moved(now, &addr(n + 1), None, None),
         Input::Hello(n, serves) => drop(index.peer_hello(now, id(n), serves, 1)),
         Input::Down(n) => index.peer_down(now, id(n)),

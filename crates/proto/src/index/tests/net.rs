@@ -278,7 +278,7 @@ impl Net {
                     return;
                 }
                 for (end, other) in [(a, b), (b, a)] {
-                    self.peers[end].index.peer_up(now, addr(other));
+                    self.peers[end].index.peer_up(now, &addr(other));
                     self.drain(end);
                     self.push(LATENCY, What::Hello(end, other));
                 }
