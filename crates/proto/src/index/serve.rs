@@ -75,10 +75,7 @@ impl Index {
             .map(|linked| (linked.key.distance(target), linked.id))
             .collect();
         let k = self.config.replicas;
-        let mut known = self.table.nearest_where(target, 2 * k, |entry| self.is_heard(entry));
-        if known.len() < CONTACTS_MAX {
-            known = self.table.nearest(target, 2 * k);
-        }
+        let known = self.table.nearest(target, 2 * k);
         near.extend(
             known
                 .into_iter()
