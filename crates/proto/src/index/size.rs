@@ -6,7 +6,7 @@
 //! *median* of such estimates right, and the median is what is reported, because Sybils that
 //! crowd one key make one estimate as large as they like and leave the median where it is. A key
 //! that is looked up again therefore replaces its estimate and does not add one. Of two estimates
-//! the lower one counts for the same reason; it is too low by [`LOWER_OF_TWO`] on average, so it is
+//! the lower one counts for the same reason; it is too low by `LOWER_OF_TWO` on average, so it is
 //! raised by that.
 //!
 //! Invariants: at most [`OBSERVATIONS_MAX`] estimates are kept; the answer is finite.
