@@ -13,7 +13,7 @@ use baran::{AcceptError, Acceptor, Connection, Node, NodeId, PeerAddr, RecvStrea
 use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::frame::{Frame, FrameReader, Kind};
 use super::pinger::connect_within;
@@ -159,17 +159,21 @@ async fn pass_frames(
     };
     tokio::pin!(closed);
     let mut is_sending = true;
+    // Why the peer takes no more, and until when a frame of it may say more.
+    let mut refused: Option<(String, Instant)> = None;
     let failure = loop {
+        let until = refused.as_ref().map(|(_, until)| *until);
         let frame = tokio::select! {
             frame = frames.next() => frame,
-            sent = &mut failed, if is_sending => match sent {
-                Ok(error) => break error,
-                Err(_) => {
-                    is_sending = false;
-                    continue;
-                }
-            },
+            sent = &mut failed, if is_sending => {
+                is_sending = false;
+                refused = sent.ok().map(|error| (error, Instant::now() + LAST_FRAMES_MAX));
+                continue;
+            }
             reason = &mut closed => break reason,
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                break refused.map(|(error, _)| error).unwrap_or_default();
+            }
         };
         match frame {
             Ok(Some(frame)) if frame.kind != Kind::Lost => {
