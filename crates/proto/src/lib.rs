@@ -27,6 +27,7 @@ pub mod pair;
 pub mod path;
 pub mod peers;
 pub mod record;
+pub mod role;
 pub mod stun;
 pub mod time;
 pub mod timer;

@@ -1,0 +1,11 @@
+//! Roles that the network lends: who keeps the records of a part of the key space, signals and
+//! relays for many (design §7).
+//!
+//! Above the floor of the index, in which everybody does a little, the key space is cut into
+//! [`Region`]s. Each has a few *seats*; who holds one was measured by others and voted in by them,
+//! for a term. Whatever a seat does the floor can do too, so the loss of all seats costs speed and
+//! nothing else.
+
+mod region;
+
+pub use self::region::{Depth, Plan, Region};
