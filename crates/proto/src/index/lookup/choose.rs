@@ -57,7 +57,7 @@ impl Lookup {
             if !is_inside && nearer >= self.config.k as f64 {
                 break;
             }
-            if self.is_sought(known) {
+            if self.seeks(known.peer.id) {
                 continue;
             }
             let is_worth = nearer < self.config.k as f64 || is_inside;
@@ -168,10 +168,6 @@ impl Lookup {
         }
         let share = distance.fraction() / self.config.region.fraction().max(f64::MIN_POSITIVE);
         (nearer + 1.0).min(2.0 * self.config.k as f64 * share + 3.0)
-    }
-
-    fn is_sought(&self, known: &Known) -> bool {
-        self.purpose == Purpose::Peer(known.peer.id)
     }
 }
 

@@ -64,7 +64,6 @@ pub struct Lookup {
     stale_in_flight: usize,
     asked: usize,
     answered: usize,
-    rounds: u32,
     steps: u32,
     is_enough: bool,
     /// Whether it began with any stale peer.
@@ -122,7 +121,6 @@ impl Lookup {
             stale_in_flight: 0,
             asked: 0,
             answered: 0,
-            rounds: 0,
             steps: 0,
             is_enough: false,
             has_stale,
@@ -188,13 +186,14 @@ impl Lookup {
         has_records: bool,
     ) -> Vec<NodeId> {
         let distance = self.distance(from);
+        let names_wanted = contacts.iter().take(CONTACTS_MAX).any(|contact| self.seeks(contact.id));
         let Some(known) = self.known.get_mut(&distance) else { return Vec::new() };
         if known.tries == 0 || matches!(known.state, State::Answered { .. }) {
             return Vec::new();
         }
         let trips = known.legs + 1;
         let (before, is_stale) = (known.state, known.is_stale);
-        known.state = State::Answered { has_records };
+        known.state = State::Answered { has_records, is_hit: has_records || names_wanted };
         let (path, depth) = (known.path, known.depth + 1);
         self.free(before, is_stale);
         if let State::Asked { at } | State::Late { at } | State::Silent { at } = before {
@@ -203,7 +202,6 @@ impl Lookup {
             self.trips.insert(place, trip);
         }
         self.answered += 1;
-        self.rounds = self.rounds.max(depth);
         let mut new = Vec::new();
         for (index, contact) in contacts.iter().take(CONTACTS_MAX).enumerate() {
             // An answer names a peer once.
@@ -239,6 +237,9 @@ impl Lookup {
     ) -> bool {
         if let Some(known) = self.known.get_mut(&distance) {
             known.named = known.named.saturating_add(1);
+            if known.tries == 0 {
+                known.depth = known.depth.min(depth);
+            }
             let is_new_via = via.is_some_and(|via| !known.vias.contains(&via));
             if is_new_via && known.vias.len() < VIAS_MAX {
                 known.vias.extend(via);
@@ -395,15 +396,21 @@ impl Lookup {
         self.answered
     }
 
-    /// The longest chain of answers, each of a peer that the one before named: the round trips that
-    /// had to be made one after the other.
+    /// The round trips that had to be made one after the other: the longest chain of answers, each
+    /// of a peer that the one before named, up to those that had what was looked for. Of all
+    /// answers, if none had it or if all nodes of a region were wanted.
     #[must_use]
     pub fn rounds(&self) -> u32 {
-        self.rounds
+        let rounds = |(_, known): (&Distance, &Known)| known.depth + 1;
+        let is_hit = |(_, known): &(&Distance, &Known)| {
+            matches!(known.state, State::Answered { is_hit: true, .. })
+        };
+        let hits = self.answers().filter(is_hit).map(rounds).max();
+        hits.or_else(|| self.answers().map(rounds).max()).unwrap_or_default()
     }
 
-    /// As [`rounds`](Self::rounds), without the end of the chain in which nobody new and nearer was
-    /// named: after so many round trips all were known, the rest was for making sure.
+    /// The longest chain of all answers, without its end in which nobody new and nearer was named:
+    /// after so many round trips all were known, the rest was for making sure.
     #[must_use]
     pub fn steps(&self) -> u32 {
         self.steps
@@ -433,7 +440,7 @@ impl Lookup {
         let mut networks = Vec::new();
         let mut others = 0;
         for (_, known) in self.answers() {
-            if known.state != (State::Answered { has_records: true }) {
+            if !matches!(known.state, State::Answered { has_records: true, .. }) {
                 continue;
             }
             match subnets(&known.peer, false)[0] {
@@ -450,6 +457,11 @@ impl Lookup {
             let slots = if is_stale { &mut self.stale_in_flight } else { &mut self.in_flight };
             *slots -= 1;
         }
+    }
+
+    /// Whether this is the peer that is looked for.
+    fn seeks(&self, id: NodeId) -> bool {
+        self.purpose == Purpose::Peer(id)
     }
 
     fn distance(&self, id: NodeId) -> Distance {
