@@ -80,7 +80,9 @@ impl Lookup {
 
     /// Makes room for one more candidate at `distance`, if it is worth more than another one.
     pub(super) fn make_room(&mut self, distance: &Distance) -> bool {
-        let waiting = |(_, known): &(&Distance, &Known)| known.state == State::Waiting;
+        let waiting = |(distance, known): &(&Distance, &Known)| {
+            known.state == State::Waiting && !self.is_seat(distance)
+        };
         let Some((farthest, _)) = self.known.iter().rev().find(waiting) else { return false };
         let mut victim = *farthest;
         if self.is_in_region(&victim) {

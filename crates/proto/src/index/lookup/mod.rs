@@ -15,6 +15,8 @@
 //!   which as many nodes are expected as there are copies of a record, not when the nearest have.
 //!   Sybils that crowd the key are asked besides the honest nodes of the region, not in their
 //!   place: see the module `choose`.
+//! - *Seats* (design §6): who keeps a whole region is asked before others, and mostly nobody else
+//!   has to be: see the module `seats`.
 //! - *A peer's word is only a hint.* What is named twice with different addresses keeps both, so
 //!   that the first liar does not decide where an honest node is looked for; a node to be reached
 //!   must be named by two peers, or by one that is linked to it.
@@ -25,12 +27,15 @@
 mod api;
 mod choose;
 mod known;
+mod seats;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 pub use self::api::{Ask, Candidate, LookupConfig, Purpose};
 use self::known::{Known, State};
+pub use self::seats::Seat;
+use self::seats::Seated;
 use super::table::subnets;
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
@@ -55,6 +60,8 @@ pub struct Lookup {
     purpose: Purpose,
     config: LookupConfig,
     known: BTreeMap<Distance, Known>,
+    /// Those that hold a seat or are said to, a few of each path.
+    seats: Vec<Seated>,
     /// Round trips that were measured, sorted.
     trips: Vec<Duration>,
     next_path: u8,
@@ -82,14 +89,18 @@ impl Lookup {
     ) -> Self {
         config.paths = config.paths.clamp(1, PATHS_MAX);
         config.in_flight = config.in_flight.max(1);
-        let mut known = BTreeMap::new();
+        let (mut known, mut seats) = (BTreeMap::new(), Vec::new());
         for mut candidate in start {
-            if candidate.peer.id == own || known.len() >= config.candidates_max {
+            let distance = Key::of_node(candidate.peer.id).distance(&target);
+            if candidate.peer.id == own
+                || known.len() >= config.candidates_max
+                || known.contains_key(&distance)
+            {
                 continue;
             }
             candidate.vias.truncate(VIAS_MAX);
-            let distance = Key::of_node(candidate.peer.id).distance(&target);
-            known.entry(distance).or_insert(Known {
+            seats.extend(candidate.seat.map(|seat| Seated::ours(distance, seat)));
+            let new = Known {
                 peer: candidate.peer,
                 state: State::Waiting,
                 vias: candidate.vias,
@@ -102,10 +113,17 @@ impl Lookup {
                 is_linked: candidate.is_linked,
                 is_stale: candidate.is_stale && !candidate.is_linked,
                 is_ours: true,
-            });
+            };
+            known.insert(distance, new);
         }
-        for (path, known) in (0..config.paths).cycle().zip(known.values_mut()) {
-            known.path = u8::try_from(path).unwrap_or_default();
+        for (path, known) in (0..).zip(known.values_mut()) {
+            known.path = path_of(path, &config);
+        }
+        // Of the seats each path has its share.
+        for (path, seated) in (0..).zip(&seats) {
+            if let Some(known) = known.get_mut(seated.distance()) {
+                known.path = path_of(path, &config);
+            }
         }
         let has_stale = known.values().any(|known| known.is_stale);
         Self {
@@ -114,6 +132,7 @@ impl Lookup {
             purpose,
             config,
             known,
+            seats,
             trips: Vec::new(),
             next_path: 0,
             points: 0,
@@ -144,12 +163,12 @@ impl Lookup {
         if self.is_satisfied() {
             return None;
         }
-        let may_fresh = self.in_flight < self.config.in_flight;
+        let may_fresh = self.in_flight < self.slots();
         let may_stale = self.stale_in_flight < self.config.in_flight.div_ceil(2);
         if !(may_fresh || may_stale && self.has_stale) {
             return None;
         }
-        let distance = self.choose(|known| if known.is_stale { may_stale } else { may_fresh })?;
+        let distance = self.next(|known| if known.is_stale { may_stale } else { may_fresh })?;
         let typical = self.typical_trip();
         let target = self.point_for(&distance);
         let known = self.known.get_mut(&distance)?;
@@ -271,6 +290,11 @@ impl Lookup {
         true
     }
 
+    /// Goes on with fewer nodes to be found, and a smaller region.
+    pub fn narrow(&mut self, k: usize, region: Distance) {
+        (self.config.k, self.config.region) = (k, region);
+    }
+
     /// Notes that this node is, or is not any more, linked to a peer. Worth saying of the new
     /// contacts of an answer: who is linked is asked first.
     pub fn set_linked(&mut self, id: NodeId, is_linked: bool, rtt: Option<Duration>) {
@@ -335,8 +359,13 @@ impl Lookup {
         let is_alone = self.answered == 0;
         self.in_flight == 0
             && (!is_alone || self.stale_in_flight == 0)
-            && self.choose(|known| is_alone || !known.is_stale).is_none()
+            && self.next(|known| is_alone || !known.is_stale).is_none()
             && !self.is_awaited()
+    }
+
+    /// The next to be asked of those that pass a test.
+    fn next(&self, passes: impl Fn(&Known) -> bool) -> Option<Distance> {
+        self.next_seat(&passes).or_else(|| self.choose(passes))
     }
 
     /// Whether somebody is late whose answer would change the outcome.
@@ -467,6 +496,11 @@ impl Lookup {
     fn distance(&self, id: NodeId) -> Distance {
         Key::of_node(id).distance(&self.target)
     }
+}
+
+/// The path of the peer of this number among those to begin with.
+fn path_of(number: usize, config: &LookupConfig) -> u8 {
+    u8::try_from(number % config.paths).unwrap_or_default()
 }
 
 #[cfg(test)]

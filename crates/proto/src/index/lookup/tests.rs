@@ -34,7 +34,7 @@ fn closed(number: u32) -> PeerAddr {
 }
 
 fn candidate(peer: PeerAddr) -> Candidate {
-    Candidate { peer, is_linked: false, rtt: None, vias: Vec::new(), is_stale: false }
+    Candidate { peer, is_linked: false, rtt: None, vias: Vec::new(), is_stale: false, seat: None }
 }
 
 /// Numbers of which the first is nearest to the target.
