@@ -1,9 +1,12 @@
 //! What a run can be asked for.
 
+use core::str::FromStr;
 use core::time::Duration;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+
+use crate::policy::Policy;
 
 /// A deterministic network of many nodes in virtual time.
 #[derive(Debug, Clone, clap::Args)]
@@ -18,23 +21,42 @@ pub struct Args {
     /// Everything is drawn from it: the same seed, the same run
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
-    /// Virtual time
-    #[arg(long, value_name = "M", default_value_t = 10)]
+    /// Several seeds, one run after another; medians and ranges of the figures
+    #[arg(long, value_name = "FIRST..LAST", conflicts_with_all = ["seed", "plot", "trace_hash"])]
+    pub seeds: Option<Seeds>,
+    /// By what rule nodes serve others
+    #[arg(long, value_enum, default_value_t = Policy::Mandate)]
+    pub policy: Policy,
+    /// Virtual time [default: 10; partition: 20; fairness: a day]
+    #[arg(long, value_name = "M")]
     #[arg(value_parser = clap::value_parser!(u32).range(4..=100_000))]
-    pub minutes: u32,
+    pub minutes: Option<u32>,
+    /// Minute in which it happens, in scenarios in which something does
+    #[arg(long, value_name = "M", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u32).range(3..=100_000))]
+    pub event: u32,
+    /// Seconds in which all nodes start again (mass-restart)
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub within: u32,
+    /// Look-ups a second, where they are made at a rate [default: 5, and more above 2,500
+    /// nodes; fairness: a tenth of that]
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate: Option<f64>,
     /// Writes the run's course to this file, as SVG
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
     /// Writes nothing but the digest of all events: two runs of one seed have the same
     #[arg(long)]
     pub trace_hash: bool,
-    /// Look-ups made in the whole run
+    /// Look-ups made in the whole run, where they are not made at a rate
     #[arg(long, value_name = "N", default_value_t = 2_000)]
     pub lookups: u32,
     /// Values published, each by another node
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub values: u32,
-    /// Share of the nodes that leaves in an hour [default: 0; churn and adversaries: 0.5]
+    /// Share of the nodes that leaves in an hour [default: 0; churn and adversaries: 0.5; fairness:
+    /// 0.3]
     #[arg(long, value_name = "SHARE", value_parser = share_or_more)]
     pub churn: Option<f64>,
     /// Share of hosts with a public address
@@ -49,7 +71,7 @@ pub struct Args {
     /// Share of the peers in a starting node's cache that are gone
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     pub stale: f64,
-    /// Share of nodes that work against the others (scenario adversaries)
+    /// Share of nodes that work against the others (adversaries and sybil)
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     pub adversaries: f64,
     /// Nodes that crowd a key (scenario eclipse)
@@ -71,6 +93,23 @@ pub enum Scenario {
     Eclipse,
     /// A share of all nodes names only its like, and keeps nothing
     Adversaries,
+    /// All nodes start for the first time, each knowing eight others
+    ColdStart,
+    /// All nodes stop at once and start again, with the network's servers among them
+    MassRestart,
+    /// All that hold a seat vanish and never return
+    AllSeatsLost,
+    /// 30 % of those that hold a seat vanish and never return
+    #[value(name = "lose-30")]
+    Lose30,
+    /// As many nodes again come within a minute, and everybody wants the same value
+    FlashCrowd,
+    /// A share of all nodes wants seats, and serves nobody
+    Sybil,
+    /// The network is cut in two for ten minutes
+    Partition,
+    /// A day: who serves how much
+    Fairness,
 }
 
 impl Scenario {
@@ -83,7 +122,21 @@ impl Scenario {
             Self::Restart => "restart",
             Self::Eclipse => "eclipse",
             Self::Adversaries => "adversaries",
+            Self::ColdStart => "cold-start",
+            Self::MassRestart => "mass-restart",
+            Self::AllSeatsLost => "all-seats-lost",
+            Self::Lose30 => "lose-30",
+            Self::FlashCrowd => "flash-crowd",
+            Self::Sybil => "sybil",
+            Self::Partition => "partition",
+            Self::Fairness => "fairness",
         }
+    }
+
+    /// Whether hosts answer no faster than their uplinks carry: where servers are what it is about.
+    #[must_use]
+    pub fn is_limited(self) -> bool {
+        !matches!(self, Self::Lookup | Self::Restart | Self::Eclipse | Self::Adversaries)
     }
 }
 
@@ -95,7 +148,12 @@ impl Args {
             scenario,
             nodes: 1_000,
             seed: 1,
-            minutes: 10,
+            seeds: None,
+            policy: Policy::Mandate,
+            minutes: None,
+            event: 4,
+            within: 10,
+            rate: None,
             plot: None,
             trace_hash: false,
             lookups: 2_000,
@@ -113,7 +171,26 @@ impl Args {
     /// How long the run lasts.
     #[must_use]
     pub fn duration(&self) -> Duration {
-        Duration::from_secs(u64::from(self.minutes) * 60)
+        let minutes = self.minutes.unwrap_or(match self.scenario {
+            Scenario::Partition => 20,
+            Scenario::Fairness => 24 * 60,
+            _ => 10,
+        });
+        Duration::from_secs(u64::from(minutes) * 60)
+    }
+
+    /// When it happens.
+    #[must_use]
+    pub fn event_at(&self) -> Duration {
+        Duration::from_secs(u64::from(self.event) * 60)
+    }
+
+    /// Look-ups a second.
+    #[must_use]
+    pub fn rate_per_s(&self) -> f64 {
+        let usual = (f64::from(self.nodes) / 500.0).max(5.0);
+        let share = if self.scenario == Scenario::Fairness { 0.1 } else { 1.0 };
+        self.rate.unwrap_or(usual * share)
     }
 
     /// The share of the nodes that leaves in an hour.
@@ -121,9 +198,40 @@ impl Args {
     pub fn churn_per_h(&self) -> f64 {
         self.churn.unwrap_or(match self.scenario {
             Scenario::Churn | Scenario::Adversaries => 0.5,
-            Scenario::Lookup | Scenario::Restart | Scenario::Eclipse => 0.0,
+            Scenario::Fairness => 0.3,
+            _ => 0.0,
         })
     }
+}
+
+/// Seeds of several runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seeds {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+}
+
+impl FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text} is not two seeds such as 1..5");
+        let (first, last) = text.split_once("..").ok_or_else(wrong)?;
+        let [first, last] = [first, last].map(str::parse);
+        let (Ok(first), Ok(last)) = (first, last) else { return Err(wrong()) };
+        if first > last || last - first >= 1000 {
+            return Err(wrong());
+        }
+        Ok(Self { first, last })
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("{text} is not a number"))?;
+    let is_sane = (0.1..=100_000.0).contains(&rate);
+    if is_sane { Ok(rate) } else { Err("0.1 to 100,000 look-ups a second".into()) }
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -157,6 +265,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
+        assert_eq!("3..5".parse(), Ok(Seeds { first: 3, last: 5 }));
+        assert!("5..3".parse::<Seeds>().is_err() && "5".parse::<Seeds>().is_err());
         for wrong in [["--open", "1.5"], ["--churn", "nan"], ["--nodes", "3"], ["--minutes", "0"]] {
             assert!(Cli::try_parse_from(["sim", "churn"].iter().chain(&wrong)).is_err());
         }

@@ -62,12 +62,12 @@ pub(crate) struct Former {
 }
 
 impl World {
-    /// Gives all these hosts the contacts of a former run: most are of hosts that will be on, some
-    /// of those in `off`.
-    pub fn remember_former(&mut self, on: &[u32], off: &[u32], stale: f64) {
+    /// Gives all these hosts the contacts of a former run: most are `on`, which will be on, some
+    /// `off`.
+    pub fn remember_former(&mut self, all: &[u32], on: &[u32], off: &[u32], stale: f64) {
         let sorted = [self.sorted(on), self.sorted(off)];
-        let open = self.open_of(&sorted[0]);
-        for host in on.iter().chain(off) {
+        let open = self.open_points(&sorted[0]);
+        for host in all {
             self.draw_homes_of(*host, &open);
         }
         let homes = self.hosts.iter().map(|host| host.homes).collect();
@@ -77,7 +77,7 @@ impl World {
     /// Gives some hosts a cache of contacts of these, and homes.
     pub fn draw_caches_of(&mut self, whom: &[u32], on: &[u32]) {
         let sorted = [self.sorted(on), Sorted::new()];
-        let open = self.open_of(&sorted[0]);
+        let open = self.open_points(&sorted[0]);
         for host in whom {
             self.draw_homes_of(*host, &open);
         }
@@ -88,7 +88,27 @@ impl World {
         }
     }
 
-    fn open_of(&self, all: &[Point]) -> Sorted {
+    /// Those of these hosts that have a public address.
+    pub(crate) fn open_of(&self, all: &[u32]) -> Vec<u32> {
+        let is_open = |host: &&u32| self.hosts[**host as usize].nat == Nat::Open;
+        all.iter().filter(is_open).copied().collect()
+    }
+
+    /// Gives a host that was never on some of these peers.
+    pub(crate) fn invite(&mut self, host: u32, peers: &[u32], invited: usize) {
+        let mut draw = Draw::new(self.config.seed, 5 << 32 | u64::from(host));
+        let mut cache: Vec<Known> = Vec::with_capacity(invited);
+        for _ in 0..invited * 4 {
+            let peer = draw.pick(peers).copied().filter(|peer| *peer != host);
+            let is_known = |peer: u32| cache.iter().any(|known| known.host == peer);
+            if let Some(peer) = peer.filter(|peer| cache.len() < invited && !is_known(*peer)) {
+                cache.push(Known { host: peer, homes: [NOBODY; HOMES] });
+            }
+        }
+        self.hosts[host as usize].cache = Some(cache.into_boxed_slice());
+    }
+
+    fn open_points(&self, all: &[Point]) -> Sorted {
         let open = all.iter().filter(|(_, host)| self.hosts[*host as usize].nat == Nat::Open);
         open.copied().collect()
     }
@@ -188,7 +208,10 @@ impl World {
             let at = draw.below(self.hosts.len());
             let state = &self.hosts[at];
             let at = u32::try_from(at).unwrap_or(NOBODY);
-            let is_useful = state.is_on && state.nat == Nat::Open && at != host;
+            let is_useful = state.is_on
+                && state.nat == Nat::Open
+                && at != host
+                && (self.config.policy.has_floor() || self.is_serving(at));
             if is_useful && !cache.iter().any(|known| known.host == at) {
                 cache.push(Known { host: at, homes: [NOBODY; HOMES] });
             }

@@ -13,6 +13,8 @@ pub mod cache;
 pub mod draw;
 pub mod engine;
 pub mod net;
+pub mod plot;
+pub mod policy;
 pub mod population;
 pub mod progress;
 pub mod report;
@@ -26,6 +28,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 
 pub use self::args::Args;
+use self::progress::Progress;
 
 /// Runs the scenario, writes its table (or with `json` one object) to `out` and its plot to a
 /// file; tells whether all targets are met.
@@ -34,7 +37,7 @@ pub use self::args::Args;
 ///
 /// If the output or the plot cannot be written.
 pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<bool> {
-    let report = scenario::run(args);
+    let report = scenario::run(args, Progress::default());
     if let Some(path) = &args.plot {
         report.plot(path).with_context(|| format!("plot to {}", path.display()))?;
     }

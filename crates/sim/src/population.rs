@@ -14,6 +14,7 @@ use core::time::Duration;
 use baran_proto::time::Instant;
 
 use crate::draw::Draw;
+use crate::policy::Policy;
 use crate::world::{Profile, World};
 
 /// Shape of session lengths.
@@ -87,13 +88,9 @@ fn seconds(seconds: f64) -> Duration {
 
 impl World {
     /// Fills the world: as many hosts on as asked for, each with a cache of a former run, and with
-    /// churn as many others that are off. They are switched on within `within`, in random order.
-    pub fn populate(&mut self, config: &Config, within: Duration) {
-        self.populate_with(config, within, 0.0);
-    }
-
-    /// The same, where a share of those who are on works against the others.
-    pub fn populate_with(&mut self, config: &Config, within: Duration, adversaries: f64) {
+    /// churn as many others that are off. A share of those who are on works against the others.
+    /// They are switched on within `within`, in random order.
+    pub fn populate(&mut self, config: &Config, within: Duration, adversaries: f64) {
         let on = config.nodes as f64;
         let off = if config.churn_per_h > 0.0 { on / config.availability - on } else { 0.0 };
         let stale = off.max(on * config.stale);
@@ -108,7 +105,14 @@ impl World {
             })
             .collect();
         let (first, rest) = hosts.split_at(config.nodes);
-        self.remember_former(first, rest, config.stale);
+        let known = self.former_servers(first);
+        // Fixed servers are never gone.
+        let gone = if self.config.policy == Policy::Fixed {
+            Vec::new()
+        } else {
+            self.former_servers(rest)
+        };
+        self.remember_former(&hosts, &known, &gone, config.stale);
         let mut churn = Churn::new(self.config.seed, config);
         for host in first {
             let after = self.draw.part_of(within);
@@ -122,6 +126,54 @@ impl World {
         }
         self.population = churn;
         self.settled_at = self.now + within;
+    }
+
+    /// Fills the world with hosts that are switched on for the first time, each with an invite that
+    /// names some `invited` others.
+    pub fn populate_new(&mut self, nodes: u32, invited: usize, within: Duration) {
+        let all: Vec<_> = (0..nodes).map(|_| self.add_host(&Profile::default())).collect();
+        let named = match self.config.policy {
+            Policy::Fixed => self.former_servers(&all),
+            _ => self.open_of(&all),
+        };
+        for host in all {
+            self.invite(host, &named, invited);
+            let after = self.draw.part_of(within);
+            self.join_at(self.now + after, host);
+        }
+    }
+
+    /// Adds newcomers, each of which some peers that are on invite, and switches them on within
+    /// `within`; returns when which one comes, in this order.
+    pub fn add_crowd(
+        &mut self,
+        nodes: u32,
+        invited: usize,
+        within: Duration,
+    ) -> Vec<(Instant, u32)> {
+        let mut crowd = Vec::new();
+        for _ in 0..nodes {
+            let host = self.add_host(&Profile::default());
+            self.introduce(host, invited);
+            let at = self.now + self.draw.part_of(within);
+            self.join_at(at, host);
+            crowd.push((at, host));
+        }
+        crowd.sort_unstable();
+        crowd
+    }
+
+    /// Switches off a share of these hosts without a word and for good.
+    pub fn vanish(&mut self, hosts: &mut Vec<u32>, share: f64) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number")]
+        let lost = (hosts.len() as f64 * share).round() as usize;
+        let goodbye = core::mem::replace(&mut self.config.goodbye, 0.0);
+        for _ in 0..lost.min(hosts.len()) {
+            let at = self.draw.below(hosts.len());
+            let host = hosts.swap_remove(at);
+            self.retire(host);
+        }
+        self.config.goodbye = goodbye;
     }
 
     /// A host was switched on: when will it go off?

@@ -12,6 +12,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Progress {
     is_shown: bool,
+    label: String,
     began: Instant,
     shown: Option<Instant>,
 }
@@ -19,11 +20,17 @@ pub struct Progress {
 impl Default for Progress {
     fn default() -> Self {
         let is_shown = std::io::stderr().is_terminal();
-        Self { is_shown, began: Instant::now(), shown: None }
+        Self { is_shown, label: String::new(), began: Instant::now(), shown: None }
     }
 }
 
 impl Progress {
+    /// With some words before all others.
+    #[must_use]
+    pub fn labelled(label: String) -> Self {
+        Self { label, ..Self::default() }
+    }
+
     /// Says how far it is: a share, and a few words.
     pub fn at(&mut self, share: f64, words: &str) {
         let is_due = self.shown.is_none_or(|at| at.elapsed() >= PAUSE);
@@ -33,7 +40,7 @@ impl Progress {
         self.shown = Some(Instant::now());
         let passed = self.began.elapsed();
         let left = if share > 0.02 { passed.mul_f64((1.0 - share) / share) } else { passed };
-        let mut line = format!("{:3.0} %  {words}", share * 100.0);
+        let mut line = format!("{}{:3.0} %  {words}", self.label, share * 100.0);
         if share > 0.02 {
             line.push_str(&format!("  {} s left", left.as_secs()));
         }

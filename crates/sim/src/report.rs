@@ -4,8 +4,12 @@ use core::fmt;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use plotters::prelude::*;
 use serde_json::{Map, Value, json};
+
+use crate::plot::{self, Panel, Series};
+
+/// What the panel of look-ups shows.
+pub const FOUND: &str = "share of look-ups that succeed";
 
 /// What a figure should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,28 +35,23 @@ pub struct Figure {
     pub target: Option<Target>,
 }
 
-/// A line of the plot.
-#[derive(Debug, Clone, Default)]
-pub struct Series {
-    /// What it shows.
-    pub name: String,
-    /// Minutes, and the value there.
-    pub points: Vec<(f64, f64)>,
-}
-
 /// The outcome of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// The scenario's name.
     pub scenario: &'static str,
-    /// What it was run with.
+    /// Nodes that are on at a time.
+    pub nodes: u32,
+    /// What everything was drawn from.
+    pub seed: u64,
+    /// By what rule nodes served.
+    pub policy: &'static str,
+    /// All that it was run with.
     pub parameters: Vec<(&'static str, String)>,
     /// What was measured.
     pub figures: Vec<Figure>,
     /// Its course.
-    pub series: Vec<Series>,
-    /// What the plot's vertical axis shows.
-    pub axis: &'static str,
+    pub panels: Vec<Panel>,
     /// The digest of the run.
     pub trace: String,
 }
@@ -66,8 +65,11 @@ impl Figure {
         }
     }
 
-    fn show(&self, value: f64) -> String {
+    /// A value of this figure's, with its unit.
+    #[must_use]
+    pub fn show(&self, value: f64) -> String {
         match self.unit {
+            _ if value == f64::INFINITY => "never".into(),
             _ if !value.is_finite() => "-".into(),
             "%" => format!("{:.2} %", value * 100.0),
             unit if value.fract() == 0.0 || value.abs() >= 1e4 => {
@@ -104,6 +106,17 @@ impl Report {
         target: Option<Target>,
     ) {
         self.figures.push(Figure { key, name: name.to_owned(), value, unit, target });
+    }
+
+    /// Adds a line over virtual minutes to the panel that shows `up`.
+    pub fn line(&mut self, up: &'static str, name: &str, points: Vec<(f64, f64)>) {
+        let series = Series { name: name.to_owned(), points };
+        match self.panels.iter_mut().find(|panel| panel.up == up) {
+            Some(panel) => panel.series.push(series),
+            None => {
+                self.panels.push(Panel { across: "virtual minutes", up, series: vec![series] });
+            }
+        }
     }
 
     /// The value of a figure.
@@ -143,13 +156,19 @@ impl Report {
                 (figure.key.to_owned(), Value::Object(one))
             })
             .collect();
-        json!({
-            "scenario": self.scenario,
-            "parameters": parameters,
-            "figures": figures,
-            "met": self.is_met(),
-            "trace": self.trace,
-        })
+        let mut all = Map::new();
+        // What programs ask for most lies on top; how it was meant lies in `figures`.
+        let plain = self.figures.iter().map(|figure| (figure.key, number(figure.value)));
+        all.extend(plain.map(|(key, value)| (key.to_owned(), value)));
+        all.insert("scenario".into(), json!(self.scenario));
+        all.insert("nodes".into(), json!(self.nodes));
+        all.insert("seed".into(), json!(self.seed));
+        all.insert("policy".into(), json!(self.policy));
+        all.insert("parameters".into(), Value::Object(parameters));
+        all.insert("figures".into(), Value::Object(figures));
+        all.insert("met".into(), json!(self.is_met()));
+        all.insert("trace_hash".into(), json!(self.trace));
+        Value::Object(all)
     }
 
     /// Draws the series as SVG.
@@ -161,55 +180,14 @@ impl Report {
         if path.extension().is_none_or(|kind| !kind.eq_ignore_ascii_case("svg")) {
             return Err(anyhow!("plots are SVG: give the file a name that ends in .svg"));
         }
-        let drawing = self.draw();
-        std::fs::write(path, drawing?)?;
+        std::fs::write(path, plot::draw(&self.caption(), &self.panels)?)?;
         Ok(())
     }
 
-    fn draw(&self) -> Result<String> {
-        let points = || self.series.iter().flat_map(|series| series.points.iter().copied());
-        let x_max = points().map(|(x, _)| x).fold(1.0, f64::max);
-        let y_max = points().map(|(_, y)| y).filter(|y| y.is_finite()).fold(0.0, f64::max);
-        let y_max = if y_max > 0.0 { y_max * 1.05 } else { 1.0 };
-        let mut svg = String::new();
-        {
-            let root = SVGBackend::with_string(&mut svg, (960, 540)).into_drawing_area();
-            root.fill(&WHITE)?;
-            let caption = self.caption();
-            let mut chart = ChartBuilder::on(&root)
-                .caption(caption, ("sans-serif", 20))
-                .margin(16)
-                .x_label_area_size(40)
-                .y_label_area_size(64)
-                .build_cartesian_2d(0.0..x_max, 0.0..y_max)?;
-            chart
-                .configure_mesh()
-                .x_desc("virtual minutes")
-                .y_desc(self.axis)
-                .light_line_style(WHITE.mix(0.0))
-                .draw()?;
-            for (at, series) in self.series.iter().enumerate() {
-                let color = Palette99::pick(at).to_rgba();
-                let points = series.points.iter().copied().filter(|(_, y)| y.is_finite());
-                chart
-                    .draw_series(LineSeries::new(points, color.stroke_width(2)))?
-                    .label(series.name.as_str())
-                    .legend(move |(x, y)| {
-                        PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2))
-                    });
-            }
-            chart
-                .configure_series_labels()
-                .background_style(WHITE.mix(0.8))
-                .border_style(BLACK.mix(0.3))
-                .draw()?;
-            root.present()?;
-        }
-        Ok(svg)
-    }
-
     fn caption(&self) -> String {
-        let shown = |key: &&(&str, String)| ["nodes", "minutes", "seed", "churn"].contains(&key.0);
+        let shown = |key: &&(&str, String)| {
+            ["nodes", "minutes", "seed", "churn", "policy"].contains(&key.0)
+        };
         let words: Vec<_> = self
             .parameters
             .iter()
@@ -260,6 +238,14 @@ pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values[at]
 }
 
+/// How evenly something is shared (Jain, Chiu and Hawe 1984): 1 if all have the same, 1/n if one has
+/// it all; not a number if there is nothing.
+#[must_use]
+pub fn jain(values: &[f64]) -> f64 {
+    let (sum, squares) = values.iter().fold((0.0, 0.0), |(a, b), x| (a + x, b + x * x));
+    sum * sum / (values.len() as f64 * squares)
+}
+
 /// The mean; not a number if there are none.
 #[must_use]
 pub fn mean(values: &[f64]) -> f64 {
@@ -271,13 +257,12 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let mut report = Report { scenario: "lookup", axis: "share", ..Report::default() };
+        let mut report = Report { scenario: "lookup", ..Report::default() };
         report.parameters.push(("nodes", "10".into()));
         report.figure("found", "found", 0.996, "%", Some(Target::AtLeast(0.995)));
         report.figure("bytes", "bytes", 12_345.6, "B", Some(Target::AtMost(10_000.0)));
         report.figure("none", "nothing", f64::NAN, "ms", None);
-        let points = vec![(0.0, 0.5), (1.0, f64::NAN), (2.0, 1.0)];
-        report.series.push(Series { name: "found".into(), points });
+        report.line(FOUND, "found", vec![(0.0, 0.5), (2.0, 1.0)]);
         report
     }
 
@@ -291,12 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn json_and_plot_take_what_is_not_a_number() {
+    fn json_takes_what_is_not_a_number_and_plots_are_svg() {
         let json = report().to_json();
+        assert_eq!((&json["found"], &json["none"]), (&json!(0.996), &Value::Null));
         assert_eq!(json["figures"]["none"]["value"], Value::Null);
         assert_eq!(json["met"], json!(false));
-        let svg = report().draw().unwrap();
-        assert!(svg.starts_with("<svg") && svg.contains("virtual minutes"));
         assert!(report().plot(Path::new("x.gif")).is_err());
     }
 
@@ -305,5 +289,6 @@ mod tests {
         let mut values = vec![3.0, 1.0, 2.0];
         assert_eq!([quantile(&mut values, 0.0), quantile(&mut values, 0.5)], [1.0, 2.0]);
         assert!(quantile(&mut [], 0.5).is_nan() && mean(&[]).is_nan());
+        assert!((jain(&[1.0, 1.0, 0.0, 0.0]) - 0.5).abs() < 1e-9 && jain(&[0.0]).is_nan());
     }
 }

@@ -4,7 +4,15 @@ use baran_sim::Args;
 use baran_sim::args::Scenario;
 
 fn small(scenario: Scenario, seed: u64) -> Args {
-    Args { seed, nodes: 12, minutes: 4, lookups: 12, values: 4, sybils: 3, ..Args::new(scenario) }
+    Args {
+        seed,
+        nodes: 12,
+        minutes: Some(4),
+        lookups: 12,
+        values: 4,
+        sybils: 3,
+        ..Args::new(scenario)
+    }
 }
 
 fn json(args: &Args) -> serde_json::Value {
@@ -21,9 +29,9 @@ fn one_seed_is_one_run() {
     let mut hash = Vec::new();
     let args = Args { trace_hash: true, ..args };
     baran_sim::run(&args, false, &mut hash).expect("writing to memory");
-    assert_eq!(first["trace"].as_str(), String::from_utf8_lossy(&hash).strip_suffix('\n'));
+    assert_eq!(first["trace_hash"].as_str(), String::from_utf8_lossy(&hash).strip_suffix('\n'));
     let other = json(&small(Scenario::Churn, 8));
-    assert_ne!(first["trace"], other["trace"]);
+    assert_ne!(first["trace_hash"], other["trace_hash"]);
 }
 
 #[test]

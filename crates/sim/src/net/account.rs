@@ -96,6 +96,12 @@ impl Traffic {
         self.keep_alive_bytes += turns(stood) * u64::from(KEEP_ALIVE);
     }
 
+    /// Counts a datagram of a protocol that is not the node's, of so many bytes.
+    pub fn datagram(&mut self, kind: Kind, len: u32) {
+        self.packets += 1;
+        self.control[kind as usize] += u64::from(IP_UDP + len);
+    }
+
     /// Counts a knock: one small datagram that opens a NAT.
     pub fn knock(&mut self) {
         self.dial_bytes += u64::from(IP_UDP) + 1;

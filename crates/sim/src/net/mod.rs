@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod addr;
+pub mod capacity;
 pub mod channel;
 pub mod conn;
 pub mod geo;

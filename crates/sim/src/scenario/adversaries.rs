@@ -3,13 +3,11 @@
 
 use core::time::Duration;
 
-use super::{Run, START, measure};
+use super::{Run, measure};
 use crate::report::Report;
 
 pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
-    let population = run.population();
-    run.world.populate_with(&population, START, run.args.adversaries);
-    run.world.enlist_adversaries();
+    run.populate(run.args.adversaries);
     run.settle();
     run.look_up_until_end(false);
     let (before, after) = run.costs();

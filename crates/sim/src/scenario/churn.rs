@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use super::queries::Sought;
-use super::{Run, measure};
+use super::{Run, lend, measure};
 use crate::report::{Report, Target};
 
 /// Nodes that ask for each value at the end: one of them finding it is proof that it is alive.
@@ -23,11 +23,12 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
     for host in &orphaned {
         run.world.retire(*host);
     }
+    let since = run.world.now();
     run.look_up_until_end(false);
     let (before, after) = run.costs();
     measure::publishing(&run.queries, report);
     measure::lookups(&run.queries, 0.995, report);
-    measure::course(&run.queries, course_step(run), report);
+    lend::figures(run, since, report);
     let alive = count_alive(run, &orphaned);
     let share = alive as f64 / orphaned.len() as f64;
     report.figure(
@@ -41,11 +42,6 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
     report.figure("orphans_alive", "of these alive at the end", share, "%", least);
     after.report(&before, report);
     measure::holdings(&run.world, report);
-}
-
-/// A point of the plot for each fiftieth of the run.
-fn course_step(run: &Run<'_>) -> Duration {
-    (run.args.duration() / 50).max(Duration::from_secs(30))
 }
 
 /// How many values of these publishers somebody finds.

@@ -12,8 +12,7 @@ use crate::report::Report;
 use crate::world::Profile;
 
 pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
-    let population = run.population();
-    run.world.populate(&population, START);
+    run.populate(0.0);
     let victim = 0;
     let key = queries::key_of(&run.world, victim);
     let profile = Profile::adversary();

@@ -9,7 +9,7 @@ use super::WARM;
 use super::queries::{Outcome, Queries, Sought};
 use crate::net::account::Traffic;
 use crate::net::kind::Kind;
-use crate::report::{Report, Series, Target, mean, quantile};
+use crate::report::{FOUND, Report, Target, mean, quantile};
 use crate::world::World;
 
 /// What was sent until a moment.
@@ -49,11 +49,11 @@ impl Cost {
         let asked = (self.queries - before.queries) as f64 / node_hours;
         let name = "look-ups and connections, per node and hour";
         report.figure("queries_per_node_hour", name, asked, "", None);
-        let control = rate(Traffic::control_bytes) * kb;
+        let control = rate(Traffic::control_bytes);
         // A start is not what it costs to be there.
-        let most = (before.at >= Instant::ZERO + WARM).then_some(Target::AtMost(20.0));
+        let most = (before.at >= Instant::ZERO + WARM).then_some(Target::AtMost(20_000.0));
         let name = "control messages sent, per node and hour";
-        report.figure("control_kb_per_node_hour", name, control, "KB", most);
+        report.figure("control_bytes_per_node_hour", name, control, "B", most);
         let mut add = |key, name: &str, of| {
             let name = format!("{name}, per node and hour");
             report.figure(key, &name, rate(of) * kb, "KB", None);
@@ -164,7 +164,7 @@ pub(super) fn course(queries: &Queries, step: Duration, report: &mut Report) {
     let minutes = |at: u64| at as f64 * step.as_secs_f64() / 60.0;
     let points =
         steps.into_iter().map(|(at, all)| (minutes(at), share(all.iter().copied()))).collect();
-    report.series.push(Series { name: "look-ups of values".into(), points });
+    report.line(FOUND, "look-ups of values", points);
 }
 
 /// Adds what the nodes hold.

@@ -7,10 +7,13 @@
 mod adversaries;
 mod churn;
 mod eclipse;
+mod lend;
 mod lookup;
 mod measure;
 mod queries;
+mod recovery;
 mod restart;
+mod seats;
 
 use core::time::Duration;
 
@@ -18,7 +21,9 @@ use baran_proto::time::Instant;
 
 use self::measure::Cost;
 use self::queries::Queries;
+use self::seats::SeatWatch;
 use crate::args::{Args, Scenario};
+use crate::policy::Servers;
 use crate::population;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -45,6 +50,9 @@ struct Run<'a> {
     args: &'a Args,
     world: World,
     queries: Queries,
+    /// Who serves, once there is somebody.
+    servers: Option<Servers>,
+    seats: SeatWatch,
     progress: Progress,
     /// What was sent until costs count.
     warm: Option<Cost>,
@@ -52,14 +60,16 @@ struct Run<'a> {
     end: Instant,
 }
 
-/// Runs a scenario.
+/// Runs a scenario; how far it is, `progress` says.
 #[must_use]
-pub fn run(args: &Args) -> Report {
-    let mut run = Run::new(args);
+pub fn run(args: &Args, progress: Progress) -> Report {
+    let mut run = Run::new(args, progress);
     let mut report = Report {
         scenario: args.scenario.name(),
+        nodes: args.nodes,
+        seed: args.seed,
+        policy: args.policy.name(),
         parameters: parameters(args),
-        axis: "share of look-ups that succeed",
         ..Report::default()
     };
     match args.scenario {
@@ -68,6 +78,14 @@ pub fn run(args: &Args) -> Report {
         Scenario::Restart => restart::run(&mut run, &mut report),
         Scenario::Eclipse => eclipse::run(&mut run, &mut report),
         Scenario::Adversaries => adversaries::run(&mut run, &mut report),
+        Scenario::ColdStart
+        | Scenario::MassRestart
+        | Scenario::AllSeatsLost
+        | Scenario::Lose30
+        | Scenario::FlashCrowd
+        | Scenario::Sybil
+        | Scenario::Partition
+        | Scenario::Fairness => lend::run(&mut run, &mut report),
     }
     run.progress.end();
     report.trace = run.world.trace().to_string();
@@ -77,8 +95,9 @@ pub fn run(args: &Args) -> Report {
 fn parameters(args: &Args) -> Vec<(&'static str, String)> {
     let mut all = vec![
         ("nodes", args.nodes.to_string()),
-        ("minutes", args.minutes.to_string()),
+        ("minutes", (args.duration().as_secs() / 60).to_string()),
         ("seed", args.seed.to_string()),
+        ("policy", args.policy.name().to_owned()),
         ("churn", format!("{} %/h", args.churn_per_h() * 100.0)),
         ("open", args.open.to_string()),
         ("symmetric", args.symmetric.to_string()),
@@ -87,26 +106,33 @@ fn parameters(args: &Args) -> Vec<(&'static str, String)> {
     ];
     match args.scenario {
         Scenario::Eclipse => all.push(("sybils", args.sybils.to_string())),
-        Scenario::Adversaries => all.push(("adversaries", args.adversaries.to_string())),
-        Scenario::Lookup | Scenario::Churn | Scenario::Restart => {}
+        Scenario::Adversaries | Scenario::Sybil => {
+            all.push(("adversaries", args.adversaries.to_string()));
+        }
+        Scenario::MassRestart => all.push(("within", format!("{} s", args.within))),
+        _ => {}
     }
     all
 }
 
 impl<'a> Run<'a> {
-    fn new(args: &'a Args) -> Self {
+    fn new(args: &'a Args, progress: Progress) -> Self {
         let config = Config {
             seed: args.seed,
             open: args.open,
             hard: args.symmetric.min(1.0 - args.open),
             loss: args.loss,
+            policy: args.policy,
+            is_limited: args.scenario.is_limited(),
             ..Config::default()
         };
         Self {
             args,
             world: World::new(config),
             queries: Queries::new(args.seed),
-            progress: Progress::default(),
+            servers: None,
+            seats: SeatWatch::default(),
+            progress,
             warm: None,
             end: Instant::ZERO + args.duration(),
         }
@@ -121,18 +147,39 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Fills the world; a share of those who are on works against the others.
+    fn populate(&mut self, adversaries: f64) {
+        let population = self.population();
+        self.world.populate(&population, START, adversaries);
+        if adversaries > 0.0 {
+            self.world.enlist_adversaries();
+        }
+        self.install_servers(false);
+    }
+
+    /// From this moment on the policy says who serves; with `is_new` nobody has before.
+    fn install_servers(&mut self, is_new: bool) {
+        let hosts: Vec<_> = (0..self.args.nodes).collect();
+        self.servers = Some(Servers::new(&self.world, &hosts, is_new));
+    }
+
     /// Fills the world, lets it settle, and publishes the values.
     fn begin(&mut self) {
-        let population = self.population();
-        self.world.populate(&population, START);
+        self.populate(0.0);
         self.settle();
     }
 
     fn settle(&mut self) {
         self.run_for(SETTLED, |_, _| {});
+        self.publish_within(PUBLISH);
+        self.run_for(Duration::from_secs(15), |_, _| {});
+    }
+
+    /// Runs for some time in which the values are published.
+    fn publish_within(&mut self, time: Duration) {
         let values = self.args.values as usize;
         let mut publishers = Vec::new();
-        self.run_for(PUBLISH, |run, share| {
+        self.run_for(time, |run, share| {
             while publishers.len() < due(values, share) {
                 let Some(host) = run.queries.pick(&run.world) else { break };
                 let is_new = !publishers.contains(&host);
@@ -142,7 +189,6 @@ impl<'a> Run<'a> {
                 }
             }
         });
-        self.run_for(Duration::from_secs(15), |_, _| {});
     }
 
     /// Runs for some time; `each` is called every [`STEP`] with the share of it that is over.
@@ -152,6 +198,10 @@ impl<'a> Run<'a> {
             let share = (self.world.now() - from).as_secs_f64() / time.as_secs_f64();
             each(self, share);
             self.warm_up();
+            if let Some(servers) = &mut self.servers {
+                servers.tick(&mut self.world);
+            }
+            self.seats.look(&self.world);
             let next = (self.world.now() + STEP).min(to);
             self.world.run_until(next);
             self.queries.read(&mut self.world);

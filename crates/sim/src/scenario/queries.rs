@@ -118,7 +118,7 @@ impl Queries {
         let Some(host) = self.pick_value() else { return };
         for _ in 0..1_000 {
             let by = self.draw.below(world.hosts.len());
-            if world.hosts[by].is_on {
+            if world.hosts[by].is_on && !world.hosts[by].is_adversary {
                 return self.look_up(world, u32::try_from(by).unwrap_or_default(), host);
             }
         }
@@ -148,7 +148,7 @@ impl Queries {
     }
 
     /// The publisher of a value that should be there.
-    fn pick_value(&mut self) -> Option<u32> {
+    pub(super) fn pick_value(&mut self) -> Option<u32> {
         let at = self.draw.below(self.published.len());
         self.published.get(at).filter(|one| !one.is_void).map(|one| one.host)
     }

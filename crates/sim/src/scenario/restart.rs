@@ -7,7 +7,7 @@ use baran_proto::time::Instant;
 
 use super::queries::Outcome;
 use super::{Run, due, measure};
-use crate::report::{Report, Series, Target};
+use crate::report::{FOUND, Report, Target};
 
 /// How long all are off, and in which time they are switched on again.
 const OFF: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
     report.figure("lookups_found_late", "look-ups of the last two minutes", share, "%", least);
     measure::holdings(&run.world, report);
     measure::course(&run.queries, STEP, report);
-    report.series.push(Series { name: "nodes that are joined".into(), points: joined });
+    report.line(FOUND, "nodes that are joined", joined);
 }
 
 /// Runs to the end with look-ups all the time, most of them soon after the restart; returns the

@@ -14,11 +14,15 @@ use super::World;
 use crate::net::nat::Nat;
 use crate::world::Profile;
 
+/// The uplink that an adversary has, or says that it has: 100 Mbit/s.
+const SAID_BYTES_PER_S: u64 = 12_500_000;
+
 impl Profile {
-    /// An adversary: it can afford a public address.
+    /// An adversary: it can afford a public address and whatever capacity gets it chosen.
     #[must_use]
     pub fn adversary() -> Self {
-        Self { nat: Some(Nat::Open), is_adversary: true, ..Self::default() }
+        let capacity = Some(SAID_BYTES_PER_S);
+        Self { nat: Some(Nat::Open), is_adversary: true, capacity, ..Self::default() }
     }
 }
 

@@ -11,6 +11,7 @@ use baran_proto::time::Instant;
 use super::host::Pending;
 use super::{What, World};
 use crate::net::account::INITIAL;
+use crate::net::capacity::HANDSHAKE;
 use crate::net::channel::{numbers, slot_of};
 use crate::net::conn::ConnId;
 use crate::net::nat::passes;
@@ -63,7 +64,10 @@ impl World {
         let run = self.hosts[host as usize].run;
         match target.filter(|_| is_answered) {
             Some(target) if is_meant => {
-                self.answer_dial(host, dial, target, via, Duration::ZERO);
+                if !self.answer_dial(host, dial, target, via, Duration::ZERO) {
+                    self.set_unanswered(host, dial);
+                    self.push(PATIENCE, What::DialFails { host, run, dial });
+                }
             }
             // The peer is another than was meant: its key tells.
             Some(target) => {
@@ -92,9 +96,10 @@ impl World {
         {
             let there = now + self.latency(host, to);
             let Pending { dial, began, .. } = self.hosts[to as usize].dials[at];
-            if let Some(again) = retransmit_after(began, there) {
+            if let Some(again) = retransmit_after(began, there)
+                && self.answer_dial(to, dial, host, None, again - now)
+            {
                 self.hosts[to as usize].dials[at].is_answered = true;
-                self.answer_dial(to, dial, host, None, again - now);
             }
         }
         is_let_in && self.reaches(host, to)
@@ -118,7 +123,8 @@ impl World {
         })
     }
 
-    /// A dial whose packets pass becomes a link one round trip after `from_now`.
+    /// A dial whose packets pass becomes a link one round trip after `from_now`, and when the peer
+    /// has time for it. Tells whether it has in time.
     fn answer_dial(
         &mut self,
         host: u32,
@@ -126,12 +132,21 @@ impl World {
         to: u32,
         via: Option<u32>,
         from_now: Duration,
-    ) {
+    ) -> bool {
         let one_way = self.way(host, to, via);
+        let Some(wait) = self.serve(to, self.now + from_now + one_way, HANDSHAKE) else {
+            return false;
+        };
         let lost = self.lost_time(one_way.max(Duration::from_millis(100)));
         let (run, to_run) = (self.hosts[host as usize].run, self.hosts[to as usize].run);
         let done = What::Dialled { host, run, dial, to, to_run, via };
-        self.push(from_now + one_way * 2 + lost, done);
+        self.push(from_now + one_way * 2 + wait + lost, done);
+        true
+    }
+
+    fn set_unanswered(&mut self, host: u32, dial: DialId) {
+        let dials = self.hosts[host as usize].dials.iter_mut();
+        dials.filter(|one| one.dial == dial).for_each(|one| one.is_answered = false);
     }
 
     /// One way, straight or through a channel's relay.

@@ -16,9 +16,11 @@ use crate::cache::{HOMES, Known, NOBODY};
 use crate::draw::Draw;
 use crate::net::account::Traffic;
 use crate::net::addr;
+use crate::net::capacity::{self, Service};
 use crate::net::conn::ConnId;
 use crate::net::geo::Place;
 use crate::net::nat::{Filter, Nat};
+use crate::policy::Policy;
 
 /// The port that every node binds, and binds again.
 const PORT: u16 = 4_000;
@@ -35,6 +37,8 @@ pub struct Profile {
     pub ip: Option<Ipv4Addr>,
     /// Works against the others.
     pub is_adversary: bool,
+    /// Bytes a second of its uplink; drawn if absent.
+    pub capacity: Option<u64>,
     /// Part of its secret.
     pub salt: u64,
 }
@@ -71,6 +75,8 @@ pub struct Host {
     pub since: Instant,
     /// What it sent.
     pub traffic: Traffic,
+    /// What it gives to others.
+    pub service: Service,
     pub(crate) node: Option<Box<Node>>,
     pub(super) ip: Ipv4Addr,
     /// Whom it knew when it was on last, the nearest first; `None` for what a former run before
@@ -173,6 +179,8 @@ impl World {
             Some(ip) if self.addresses.take_this(ip, host) => ip,
             _ => self.addresses.take(&mut draw, host),
         };
+        let purpose = 7 << 32 | u64::from(host);
+        let drawn_capacity = capacity::draw(&mut Draw::new(self.config.seed, purpose));
         self.by_id.insert(id, host);
         self.hosts.push(Host {
             id,
@@ -185,6 +193,7 @@ impl World {
             run: 0,
             since: self.now,
             traffic: Traffic::default(),
+            service: Service::new(profile.capacity.unwrap_or(drawn_capacity)),
             node: None,
             ip,
             cache: None,
@@ -287,7 +296,22 @@ impl World {
 /// Cached peers that a node's bootstrap is told of.
 const CACHED_MAX: usize = 20;
 
-pub(super) fn node_config() -> NodeConfig {
+/// Connections that a node of a network without a floor keeps to those that serve: three, as
+/// clients of Gnutella's did, of which two are nearest to it.
+const CLIENT_WARM: (usize, usize) = (2, 1);
+
+/// Clients that one of those takes at most: enough that none is turned away in a world of which it
+/// is the only one left of four.
+const CLIENTS_MAX: usize = 1024;
+
+/// The config of a node in a network without a floor: it serves when its policy says so.
+fn client_config(config: NodeConfig) -> NodeConfig {
+    let (warm_near, warm_random) = CLIENT_WARM;
+    let index = IndexConfig { serves: false, warm_near, warm_random, ..config.index };
+    NodeConfig { relays: false, reservations_max: CLIENTS_MAX, index, ..config }
+}
+
+pub(super) fn node_config(policy: Policy) -> NodeConfig {
     // No path dies here but with its host or its relay, so few samples are enough.
     let path =
         path::Config { sample_ms: SAMPLE_MS, sample_idle_ms: SAMPLE_MS, ..Default::default() };
@@ -295,5 +319,12 @@ pub(super) fn node_config() -> NodeConfig {
     // no room for the others twice.
     let bootstrap = BootstrapConfig { cached_max: CACHED_MAX, ..Default::default() };
     let index = IndexConfig { verify: crate::verify::verify, ..Default::default() };
-    NodeConfig { relay_rate_bytes_per_s: 1 << 20, path, bootstrap, index, ..Default::default() }
+    let config = NodeConfig {
+        relay_rate_bytes_per_s: 1 << 20,
+        path,
+        bootstrap,
+        index,
+        ..Default::default()
+    };
+    if policy.has_floor() { config } else { client_config(config) }
 }

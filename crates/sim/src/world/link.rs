@@ -6,6 +6,7 @@ use baran_proto::node::{Input, LinkId};
 use baran_proto::wire::{IndexMessage, LENGTH_LEN, Message, NodeMessage};
 
 use super::{News, What, World};
+use crate::net::capacity::work_of;
 use crate::net::conn::ConnId;
 use crate::net::keepalive;
 use crate::net::kind::Kind;
@@ -26,6 +27,7 @@ impl World {
     pub(super) fn send(&mut self, link: LinkId, message: NodeMessage) {
         let Some((id, end)) = self.conns.of_link(link) else { return };
         let kind = self.kind_of(id, end, &message);
+        let work = work_of(&message);
         // In its encoding, as on the wire: nobody says what nobody may read.
         let bytes = Message::Node(message).encode();
         let number = type_of(&bytes[LENGTH_LEN..]);
@@ -39,7 +41,7 @@ impl World {
         let sent = conn.ends[end].packets.send(now, kind, bytes.len(), traffic);
         self.hosts[to as usize].traffic.control_bytes_received += u64::from(sent);
         let bytes = bytes.into_boxed_slice();
-        self.carry(id, 1 - end, kind, bytes);
+        self.carry(id, 1 - end, (kind, work), bytes);
     }
 
     /// What a message that an end sends is about.
@@ -66,8 +68,9 @@ impl World {
         keepalive::lost_after(&mut self.draw, age)
     }
 
-    /// Lets a message arrive at an end, in order.
-    fn carry(&mut self, id: ConnId, end: usize, kind: Kind, bytes: Box<[u8]>) {
+    /// Lets a message arrive at an end, in order, when the host there has time for the `work` of
+    /// it.
+    fn carry(&mut self, id: ConnId, end: usize, (kind, work): (Kind, u32), bytes: Box<[u8]>) {
         if self.is_into_the_void(id, end) {
             return;
         }
@@ -76,6 +79,9 @@ impl World {
             return;
         };
         let at = self.now + way + self.lost_time(way);
+        let Some(host) = self.conns.get(id).map(|conn| conn.ends[end].host) else { return };
+        let Some(wait) = self.serve(host, at, work) else { return };
+        let at = at + wait;
         let Some(conn) = self.conns.get_mut(id) else { return };
         let at = at.max(conn.ends[end].arrives);
         conn.ends[end].arrives = at;

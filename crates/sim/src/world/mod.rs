@@ -8,8 +8,11 @@
 //!
 //! What is left out, because no scenario needs it and each would cost memory or events: the egress
 //! gate and the forwarder (what they would let pass, passes), keep-alives as events (their bytes
-//! are computed), samples of a path once it is quiet, congestion, and hosts
+//! are computed), samples of a path once it is quiet, congestion on the way, and hosts
 //! that share one NAT.
+//!
+//! Where [`Config::is_limited`] says so, a host answers handshakes and requests no faster than its
+//! uplink carries; scenarios that flood nobody do without.
 
 mod adversary;
 mod carry;
@@ -19,6 +22,8 @@ mod host;
 mod link;
 mod paths;
 mod relay;
+mod seats;
+mod service;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +47,7 @@ use crate::net::channel::Bridges;
 use crate::net::conn::{ConnId, Conns};
 use crate::net::keepalive::lost_after_sending;
 use crate::net::kind::Kind;
+use crate::policy::Policy;
 use crate::trace::Trace;
 
 /// The calendar when the world begins: some day in 2030.
@@ -60,11 +66,23 @@ pub struct Config {
     pub loss: f64,
     /// Share of nodes that say goodbye when they stop; the others vanish.
     pub goodbye: f64,
+    /// By what rule nodes serve others.
+    pub policy: Policy,
+    /// Hosts answer no faster than their uplinks carry ([`capacity`](crate::net::capacity)).
+    pub is_limited: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { seed: 1, open: 0.25, hard: 0.15, loss: 0.01, goodbye: 0.5 }
+        Self {
+            seed: 1,
+            open: 0.25,
+            hard: 0.15,
+            loss: 0.01,
+            goodbye: 0.5,
+            policy: Policy::Mandate,
+            is_limited: false,
+        }
     }
 }
 
@@ -180,8 +198,8 @@ impl World {
             now: Instant::from_micros(1),
             addresses: Addresses::new(&mut draw),
             draw,
+            node_config: Arc::new(host::node_config(config.policy)),
             config,
-            node_config: Arc::new(host::node_config()),
             hosts: Vec::new(),
             conns: Conns::default(),
             notes: Vec::new(),
