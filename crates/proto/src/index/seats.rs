@@ -188,7 +188,8 @@ impl Index {
         }
     }
 
-    /// Offers records anew to peers that are or become linked.
+    /// Offers records anew to those of some peers that are linked. The others are offered them when
+    /// they come.
     fn sync_anew(&mut self, now: Instant, peers: &[NodeId]) {
         for id in peers {
             if let Some(linked) = self.linked.get_mut(id) {
