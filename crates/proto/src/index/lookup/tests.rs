@@ -402,6 +402,22 @@ fn a_seat_that_disappoints_makes_the_look_up_go_on_without_them() {
 }
 
 #[test]
+fn who_wants_more_answers_than_there_are_seats_asks_all_others_as_ever() {
+    let near = by_distance(1_000);
+    let mut lookup = with_homes(&near);
+    lookup.config.enough = 30;
+    asks(&mut lookup, ms(0));
+    name_seats(&mut lookup, near[900], &near[800..804], false);
+    for home in &near[901..903] {
+        name_seats(&mut lookup, *home, &[], false);
+    }
+    for seat in &near[800..803] {
+        assert!(name_seats(&mut lookup, *seat, &[], true).len() <= 1);
+    }
+    assert!(name_seats(&mut lookup, near[803], &[], true).len() >= 6);
+}
+
+#[test]
 fn of_one_path_five_are_taken_for_seats() {
     let near = by_distance(1_000);
     let mut lookup = with_homes(&near);
