@@ -245,7 +245,7 @@ impl Index {
         self.size.region(match kind {
             RecordKind::Node => self.config.node_replicas,
             RecordKind::Announcement | RecordKind::Value if self.seats.are_enough() => {
-                self.config.replicas_with_seats
+                self.config.replicas.min(self.config.replicas_with_seats)
             }
             RecordKind::Announcement | RecordKind::Value => self.config.replicas,
         })

@@ -180,15 +180,16 @@ impl Index {
 
     /// The verified seats of a region, without ourselves, in the place of those known before.
     pub(crate) fn set_seats(&mut self, now: Instant, region: Region, seats: &[PeerAddr]) {
-        let is_new = |peer: &&PeerAddr| self.seats.shared_with(peer.id).is_none();
-        let new: Vec<_> = seats.iter().filter(is_new).map(|peer| peer.id).collect();
+        let is_known = |peer: &PeerAddr| self.seats.shared_with(peer.id) == Some(region);
+        let new: Vec<_> = seats.iter().filter(|peer| !is_known(peer)).map(|peer| peer.id).collect();
         self.seats.set(now, region, seats, None);
         if region.contains(&self.key) {
             self.sync_anew(now, &new);
         }
     }
 
-    /// Offers records anew to peers that are or become linked.
+    /// Offers records anew to those of some peers that are linked. The others are offered them when
+    /// they come.
     fn sync_anew(&mut self, now: Instant, peers: &[NodeId]) {
         for id in peers {
             if let Some(linked) = self.linked.get_mut(id) {
@@ -202,8 +203,7 @@ impl Index {
 impl Index {
     /// Whether a peer and we hold seats of the same region.
     pub(super) fn is_fellow(&self, id: NodeId) -> bool {
-        let shared = self.seats.shared_with(id);
-        shared.is_some_and(|region| self.seats.held.is_some_and(|held| held == region))
+        self.seats.held.is_some() && self.seats.shared_with(id) == self.seats.held
     }
 
     /// Some seats of the region of a key, to be named to who asks for it.

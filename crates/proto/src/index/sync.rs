@@ -33,8 +33,12 @@ const REPAIR: Duration = Duration::from_secs(20);
 /// Time for records that a neighbour was asked for to come and to be written.
 const COMING: Duration = Duration::from_secs(3);
 
-/// Records on their way at a time, because we asked for them: half of what may wait for the disk.
-const COMING_MAX: usize = 512;
+/// Records on their way at a time because we asked for them: a quarter of what may wait for our
+/// disk, or for a link that is slow.
+const COMING_MAX: usize = 256;
+
+/// Pause between looks at offers of which something is still to be asked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Pause between offers to several neighbours.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -206,9 +210,11 @@ impl Index {
 
     /// Asks for what is lacking of an offer. What somebody else was asked for a moment ago is most
     /// likely on its way: all neighbours of a newcomer offer it the same. That, and what is too
-    /// much at a time, is looked at again when the rest should have come.
+    /// much at a time, is looked at again when some of the rest may have come.
     fn look_at_offer(&mut self, now: Instant, from: NodeId, mut offer: Offer) {
-        self.asked_for.retain(|_, at| now - *at < COMING);
+        let is_coming =
+            |digest: &Digest, at: Instant| now - at < COMING && !self.shard.holds(digest);
+        self.asked_for.retain(|digest, at| is_coming(digest, *at));
         let Some(linked) = self.linked.get_mut(&from) else { return };
         offer.digests.retain(|digest| !self.shard.holds(digest));
         let mut digests = Vec::new();
@@ -224,7 +230,7 @@ impl Index {
         let request = offer.request;
         if !offer.digests.is_empty() && linked.offered.len() < PARTS_MAX {
             linked.offered.push(offer);
-            self.timers.set_if_idle(Timer::Offers, now + COMING);
+            self.timers.set_if_idle(Timer::Offers, now + LOOK);
         }
         if !digests.is_empty() {
             expect(&mut linked.expected, request, digests.len());

@@ -107,7 +107,7 @@ impl Node {
             index::Output::Disk(token, action) => {
                 self.outputs.push_back(Output::Disk { token, action });
             }
-            // It would be for a report; reports are the role's.
+            // One node's word against a seat; alone it has no effect.
             index::Output::Omission { .. } => {}
             index::Output::Event(event) => self.event(Event::Index(event)),
         }

@@ -114,11 +114,13 @@ impl Lookup {
                 | (State::Late { .. } | State::Silent { .. } | State::Failed, _) => return all,
             }
         }
-        if self.purpose == Purpose::Nodes || hits + awaited == 0 {
+        let (few, missing) = (self.config.in_flight_seats, self.config.enough.saturating_sub(hits));
+        // When no seat is left to be asked, what they gave has to be nearly enough.
+        let is_served = awaited > 0 || hits > 0 && missing <= few;
+        if self.purpose == Purpose::Nodes || !is_served {
             return all;
         }
-        let missing = self.config.enough.saturating_sub(hits);
-        self.config.in_flight_seats.min(missing).clamp(1, all)
+        few.min(missing).clamp(1, all)
     }
 
     /// The next seat to be asked that passes a test: of the path whose turn it is, or else of the

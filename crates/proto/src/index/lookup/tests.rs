@@ -343,6 +343,95 @@ fn rounds_are_of_the_shortest_chains_that_led_to_what_was_found() {
     assert!(lookup.is_done());
 }
 
+/// A look-up of records that begins with three homes that hold seats elsewhere, and with others.
+fn with_homes(near: &[u32]) -> Lookup {
+    let home = |number: &u32| Candidate {
+        is_linked: true,
+        seat: Some(Seat::Elsewhere),
+        ..candidate(open(*number))
+    };
+    let config = LookupConfig { enough: 4, ..LookupConfig::default() };
+    let purpose = Purpose::Records(RecordKind::Value);
+    let others = near[..40].iter().map(|number| candidate(open(*number)));
+    Lookup::new(target(), OWN, purpose, config, near[900..903].iter().map(home).chain(others))
+}
+
+/// Whom a look-up asks next when a peer has answered and named others, which are seats.
+fn name_seats(lookup: &mut Lookup, from: u32, seats: &[u32], has_records: bool) -> Vec<NodeId> {
+    let contacts: Vec<_> = seats.iter().map(|number| open(*number)).collect();
+    lookup.answered(ms(9), id(from), &contacts, 0, has_records);
+    contacts.iter().for_each(|contact| lookup.set_seat(contact.id));
+    asks(lookup, ms(9))
+}
+
+#[test]
+fn seats_go_first_whatever_their_distance_and_few_are_asked_besides() {
+    let near = by_distance(1_000);
+    let mut lookup = with_homes(&near);
+    assert_eq!(asks(&mut lookup, ms(0)), ids(&[&near[900..903], &near[..1]].concat()));
+    let seats = &near[800..804];
+    let mut asked = name_seats(&mut lookup, near[900], seats, false);
+    asked.extend(name_seats(&mut lookup, near[901], seats, false));
+    asked.extend(name_seats(&mut lookup, near[902], seats, false));
+    assert_eq!(asked, ids(&seats[..3]));
+    assert_eq!(lookup.seats_believed(), 4);
+    assert_eq!(name_seats(&mut lookup, near[0], &[], true), ids(&seats[3..]));
+    for seat in &seats[..3] {
+        assert!(!lookup.is_done());
+        assert_eq!(name_seats(&mut lookup, *seat, &[], true), []);
+    }
+    assert!(lookup.is_done());
+    assert_eq!((lookup.asked(), lookup.rounds()), (8, 2));
+}
+
+#[test]
+fn a_seat_that_disappoints_makes_the_look_up_go_on_without_them() {
+    let near = by_distance(1_000);
+    for step in 0..3 {
+        let mut lookup = with_homes(&near);
+        asks(&mut lookup, ms(0));
+        let asked = name_seats(&mut lookup, near[900], &near[800..804], false);
+        assert_eq!(asked, ids(&near[800..801]));
+        match step {
+            0 => lookup.failed(ms(9), id(near[800])),
+            1 => drop(lookup.answered(ms(9), id(near[800]), &[], 0, false)),
+            _ => lookup.handle_timeout(ms(1_000)),
+        }
+        assert!(asks(&mut lookup, ms(1_000)).len() >= 6, "{step}");
+    }
+}
+
+#[test]
+fn who_wants_more_answers_than_there_are_seats_asks_all_others_as_ever() {
+    let near = by_distance(1_000);
+    let mut lookup = with_homes(&near);
+    lookup.config.enough = 30;
+    asks(&mut lookup, ms(0));
+    name_seats(&mut lookup, near[900], &near[800..804], false);
+    for home in &near[901..903] {
+        name_seats(&mut lookup, *home, &[], false);
+    }
+    for seat in &near[800..803] {
+        assert!(name_seats(&mut lookup, *seat, &[], true).len() <= 1);
+    }
+    assert!(name_seats(&mut lookup, near[803], &[], true).len() >= 6);
+}
+
+#[test]
+fn of_one_path_five_are_taken_for_seats() {
+    let near = by_distance(1_000);
+    let mut lookup = with_homes(&near);
+    asks(&mut lookup, ms(0));
+    name_seats(&mut lookup, near[900], &near[800..812], false);
+    let waits = |number: &&u32| lookup.is_seat(&Key::of_node(id(**number)).distance(&target()));
+    assert_eq!(near.iter().filter(waits).count(), 3 + 4);
+    let seats: Vec<_> = lookup.seats().iter().map(|seat| seat.id).collect();
+    assert_eq!(seats, ids(&near[800..804]));
+    assert_eq!(lookup.seats_believed(), 0, "one alone says so");
+    name_seats(&mut lookup, near[800], &near[801..803], true);
+    assert_eq!(lookup.seats_believed(), 2);
+}
+
 #[test]
 fn a_region_is_asked_whole_and_at_all_its_points() {
     let near = by_distance(1_000);

@@ -2,7 +2,8 @@
 //!
 //! Nodes answer out of real tables after a round trip of their own (and one or two more if they
 //! must be dialled or signalled first); the dead stay silent and are still in everybody's tables;
-//! adversaries name nobody but each other, and claim to be linked to them.
+//! adversaries name nobody but each other, and claim to be linked to them and that they hold seats.
+//! If there are seats, each has all records and knows the others, and everybody is linked to three.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +14,7 @@ use rand_core::{Rng, SeedableRng};
 use super::*;
 use crate::index::size::SizeEstimate;
 use crate::index::table::{Table, TableConfig};
-use crate::wire::index::RecordKind;
+use crate::wire::index::{RecordKind, SEATS_NAMED_MAX};
 use crate::wire::node::Home;
 
 const K: usize = 20;
@@ -39,6 +40,8 @@ struct World {
     nodes: Vec<Node>,
     by_id: BTreeMap<NodeId, usize>,
     tables: BTreeMap<usize, Table>,
+    /// Who holds a seat.
+    seats: Vec<usize>,
     seed: u64,
 }
 
@@ -63,8 +66,13 @@ impl World {
     /// `size` nodes of which these percentages are dead and adversaries.
     fn new(size: usize, dead: u32, adversaries: u32, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut world =
-            Self { nodes: Vec::new(), by_id: BTreeMap::new(), tables: BTreeMap::new(), seed };
+        let mut world = Self {
+            nodes: Vec::new(),
+            by_id: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            seats: Vec::new(),
+            seed,
+        };
         for _ in 0..size {
             let draw = rng.next_u32() % 100;
             let kind = match draw {
@@ -141,8 +149,26 @@ impl World {
         })
     }
 
-    /// Contacts that a node names, and which of them it is linked to: those warm to it.
-    fn answer(&mut self, at: usize, target: &Key) -> (Vec<PeerAddr>, u32) {
+    /// Lends seats to some honest nodes, anywhere.
+    fn elect(&mut self, seats: usize) {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        while self.seats.len() < seats {
+            let at = self.honest(&mut rng);
+            if !self.seats.contains(&at) {
+                self.seats.push(at);
+            }
+        }
+    }
+
+    /// Some of the seats without one, in turns.
+    fn draw_seats(&self, but: usize, n: usize) -> impl Iterator<Item = &Node> {
+        let seats = self.seats.iter().filter(move |seat| **seat != but);
+        seats.cycle().skip(but).take(n.min(self.seats.len())).map(|seat| &self.nodes[*seat])
+    }
+
+    /// Contacts that a node names, which of them it is linked to, those warm to it, and which are
+    /// seats.
+    fn answer(&mut self, at: usize, target: &Key) -> (Vec<PeerAddr>, u32, u32) {
         let kind = self.nodes[at].kind;
         if kind == Kind::Honest {
             let own = self.nodes[at].key;
@@ -150,16 +176,22 @@ impl World {
             let table = self.table(at);
             let warm: Vec<_> = table.nearest(&own, WARM).iter().map(|entry| entry.id()).collect();
             let near = table.answer(target, CONTACTS_MAX, &mut rng);
+            let near: Vec<_> = near.into_iter().cloned().collect();
+            if self.seats.contains(&at) {
+                let seats = self.draw_seats(at, SEATS_NAMED_MAX).map(|node| node.peer.clone());
+                let near = near.iter().take(CONTACTS_MAX - SEATS_NAMED_MAX);
+                return (seats.chain(near.map(|entry| entry.peer())).collect(), 0, 0b1111);
+            }
             let bit = |(bit, id): (usize, NodeId)| u32::from(warm.contains(&id)) << bit;
             let linked = near.iter().map(|entry| entry.id()).enumerate().map(bit).sum();
-            return (near.iter().map(|entry| entry.peer()).collect(), linked);
+            return (near.iter().map(|entry| entry.peer()).collect(), linked, 0);
         }
         // Everybody who is in on it, in turns of twelve.
         let mut own: Vec<_> = self.nodes.iter().filter(|node| node.kind == kind).collect();
         own.sort_by_key(|node| node.key.distance(target));
         let skip = if kind == Kind::Sybil { at * CONTACTS_MAX % own.len() } else { 0 };
         let named = own.iter().cycle().skip(skip).take(CONTACTS_MAX.min(own.len()));
-        (named.map(|node| node.peer.clone()).collect(), u32::MAX)
+        (named.map(|node| node.peer.clone()).collect(), u32::MAX, u32::MAX)
     }
 
     /// What a node begins with: its warm links, four near and four anywhere, and its table.
@@ -177,8 +209,18 @@ impl World {
             rtt: Some(Duration::from_millis(80)),
             ..entry.candidate()
         });
-        let near = table.nearest(target, K).into_iter().map(|entry| entry.candidate());
-        linked.chain(near).collect()
+        let linked: Vec<_> = linked.collect();
+        let near: Vec<_> =
+            table.nearest(target, K).into_iter().map(|entry| entry.candidate()).collect();
+        let home = |node: &Node| Candidate {
+            peer: node.peer.clone(),
+            is_linked: true,
+            rtt: Some(node.rtt),
+            vias: Vec::new(),
+            is_stale: false,
+            seat: Some(Seat::Elsewhere),
+        };
+        self.draw_seats(at, 3).map(home).chain(linked).chain(near).collect()
     }
 
     /// Makes a look-up by the node `at`; honest nodes within `holders` of the key have records.
@@ -217,9 +259,14 @@ impl World {
                     let node = &self.nodes[from];
                     let is_near =
                         holders.is_some_and(|radius| node.key.distance(&target) <= radius);
-                    let (id, has_records) = (node.peer.id, is_near && node.kind == Kind::Honest);
-                    let (contacts, linked) = self.answer(from, &asked_for);
+                    let is_seat = holders.is_some() && self.seats.contains(&from);
+                    let has_records = (is_near || is_seat) && node.kind == Kind::Honest;
+                    let id = node.peer.id;
+                    let (contacts, linked, seats) = self.answer(from, &asked_for);
                     lookup.answered(now, id, &contacts, linked, has_records);
+                    for (_, seat) in (0..).zip(&contacts).filter(|(bit, _)| seats >> bit & 1 == 1) {
+                        lookup.set_seat(seat.id);
+                    }
                 }
                 _ => {
                     now = timeout;
@@ -405,9 +452,8 @@ fn a_peer_is_found_by_its_id() {
     assert!(tally.mean_rounds() <= 3.0);
 }
 
-#[test]
-fn records_end_a_look_up_early_but_not_the_first_of_them() {
-    let mut world = World::new(2_000, 10, 10, 5);
+/// Look-ups of records that all near the key have, and whether four answers ended each.
+fn find_records(world: &mut World, name: &str) -> Tally {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let mut tally = Tally::default();
     let region = Distance::of_fraction(0.01);
@@ -421,8 +467,32 @@ fn records_end_a_look_up_early_but_not_the_first_of_them() {
         let answers = outcome.lookup.known.values().filter(has_records).count();
         tally.add(&outcome, usize::from(answers == 4), 1);
     }
-    tally.report("records");
+    tally.report(name);
     assert_eq!(tally.bad, 0);
+    tally
+}
+
+#[test]
+fn records_end_a_look_up_early_but_not_the_first_of_them() {
+    find_records(&mut World::new(2_000, 10, 10, 5), "records");
+}
+
+#[test]
+fn seats_have_it_after_two_round_trips() {
+    let mut world = World::new(2_000, 10, 0, 5);
+    world.elect(12);
+    let tally = find_records(&mut world, "seats");
+    assert!(tally.mean_rounds() <= 2.0 && tally.mean_asked() <= 8.0);
+}
+
+#[test]
+fn who_only_claims_to_hold_a_seat_is_a_nuisance_and_no_more() {
+    let quiet = find_records(&mut World::new(2_000, 10, 20, 7), "liars and no seats");
+    assert!(quiet.mean_asked() <= 40.0);
+    let mut world = World::new(2_000, 10, 20, 7);
+    world.elect(12);
+    let tally = find_records(&mut world, "liars and seats");
+    assert!(tally.mean_asked() <= 12.0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::alone::Alone;
 use super::*;
 use crate::role::Region;
-use crate::wire::index::{Find, Found, Offer, Store};
+use crate::wire::index::{Find, Found, Lacking, Offer, Store};
 
 fn key(author: usize) -> Key {
     Key::of_value(id(author), "name")
@@ -198,13 +198,9 @@ fn seats_are_named_first_and_are_no_more_than_four() {
 
 #[test]
 fn what_comes_is_passed_on_once() {
-    let mut alone = Alone::new(IndexConfig { warm_near: 0, warm_random: 0, ..Default::default() });
-    for n in 1..=4 {
-        alone.up(n);
-    }
-    alone.index.set_seats(alone.now, Region::ALL, &[addr(1), addr(2)]);
-    alone.index.set_seat(alone.now, Some(Region::ALL));
-    alone.run(Duration::from_secs(30));
+    let mut alone = fellow_of(2);
+    alone.up(3);
+    alone.up(4);
     let mut number = 0;
     let mut passed = |from: usize, told: bool| {
         number += 1;
@@ -224,6 +220,89 @@ fn what_comes_is_passed_on_once() {
     assert_eq!(passed(3, false), [1, 2].into(), "fellows are told, and nobody else");
     assert_eq!(passed(1, false), [].into(), "a fellow tells the others itself");
     assert_eq!(passed(3, true), [].into(), "one of them was faster");
+}
+
+/// A seat with so many fellows, which has been linked to them for a while.
+fn fellow_of(fellows: usize) -> Alone {
+    let mut alone = Alone::new(IndexConfig { warm_near: 0, warm_random: 0, ..Default::default() });
+    (1..=fellows).for_each(|n| drop(alone.up(n)));
+    let contacts: Vec<_> = (1..=fellows).map(addr).collect();
+    alone.index.set_seats(alone.now, Region::ALL, &contacts);
+    alone.index.set_seat(alone.now, Some(Region::ALL));
+    alone.run(Duration::from_secs(30));
+    alone
+}
+
+/// The messages of one kind among outputs.
+fn messages<T>(outputs: Vec<Output>, of: impl Fn(NodeId, IndexMessage) -> Option<T>) -> Vec<T> {
+    let message = |output| match output {
+        Output::Send(to, message) => of(to, message),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(message).collect()
+}
+
+#[test]
+fn thousands_of_records_are_asked_for_bit_by_bit() {
+    let mut alone = fellow_of(2);
+    let digest = |n: u16| [n.to_be_bytes(); 4].concat().try_into().unwrap();
+    let mut outputs = Vec::new();
+    for request in 0..3 {
+        let digests = (0..200).map(|n| digest(request * 200 + n)).collect();
+        let offer = Offer { request: request.into(), digests };
+        outputs.extend(alone.say(1, IndexMessage::Offer(offer)));
+    }
+    let lacking = |_, message| match message {
+        IndexMessage::Lacking(lacking) => Some((lacking.request, lacking.digests.len())),
+        _ => None,
+    };
+    assert_eq!(messages(outputs, lacking), [(0, 200), (1, 56)]);
+    let outputs = alone.run(Duration::from_secs(4));
+    assert_eq!(messages(outputs, lacking), [(1, 144), (2, 112)]);
+    let offer = Offer { request: 9, digests: (0..8).map(digest).collect() };
+    assert_eq!(messages(alone.say(2, IndexMessage::Offer(offer)), lacking), [], "enough is coming");
+    // Nothing came, so they are had from somebody else.
+    assert_eq!(messages(alone.run(Duration::from_secs(3)), lacking), [(2, 88), (9, 8)]);
+}
+
+#[test]
+fn what_was_offered_is_sent_in_parts_and_once() {
+    let mut alone = fellow_of(1);
+    alone.up(2);
+    for n in 10..14 {
+        let record = alone::value_of(&secret(n), NETWORK, 1, START + HOUR);
+        alone.say(2, IndexMessage::Store(Store { request: 7, record: record.bytes().clone() }));
+    }
+    let offered = messages(alone.run(Duration::from_secs(5)), |_, message| match message {
+        IndexMessage::Offer(offer) => Some(offer),
+        _ => None,
+    });
+    let [offer] = &offered[..] else { panic!("{offered:?}") };
+    assert_eq!(offer.digests.len(), 4);
+    let mut sent = |digests: &[[u8; 8]]| {
+        let lacking = Lacking { request: offer.request, digests: digests.to_vec() };
+        let stores = messages(alone.say(1, IndexMessage::Lacking(lacking)), |_, m| match m {
+            IndexMessage::Store(store) => Some(store.request),
+            _ => None,
+        });
+        assert!(stores.iter().all(|request| *request == offer.request));
+        stores.len()
+    };
+    let (first, rest) = offer.digests.split_at(1);
+    assert_eq!([sent(first), sent(rest), sent(first)], [1, 3, 0]);
+}
+
+#[test]
+fn two_fellows_are_offered_everything_each_hour() {
+    let mut alone = fellow_of(11);
+    let record = alone::value_of(&secret(20), NETWORK, 1, START + HOUR * 40);
+    alone.say(3, IndexMessage::Store(Store { request: 7, record: record.bytes().clone() }));
+    alone.run(Duration::from_secs(3 * 3600));
+    let offers = messages(alone.run(HOUR * 20), |to, message| {
+        matches!(message, IndexMessage::Offer(_)).then_some(to)
+    });
+    assert!((26..=60).contains(&offers.len()), "{} in twenty hours", offers.len());
+    assert!(offers.iter().collect::<BTreeSet<_>>().len() >= 9, "another two each time");
 }
 
 #[test]
