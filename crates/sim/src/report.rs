@@ -57,7 +57,9 @@ pub struct Report {
 }
 
 impl Figure {
-    fn is_met(&self) -> bool {
+    /// Whether it is what it should be.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
         match self.target {
             None => true,
             Some(Target::AtLeast(least)) => self.value >= least,

@@ -47,11 +47,12 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
         let calm = Instant::ZERO + run.args.event_at();
         watch(run, calm - run.world.now());
     }
+    let happened = run.world.now();
     let since = happen(run, scenario);
     watch(run, (run.end - run.world.now()).saturating_sub(TAIL));
     run.finish();
     measure::publishing(&run.queries, report);
-    figures(run, since, report);
+    figures(run, [happened, since], report);
     let (before, after) = run.costs();
     after.report(&before, report);
     measure::holdings(&run.world, report);
@@ -67,15 +68,16 @@ fn targets(scenario: Scenario) -> Targets {
     }
 }
 
-/// Adds how look-ups went since it happened, and who held seats; and the plot of both.
-pub(super) fn figures(run: &Run<'_>, since: Instant, report: &mut Report) {
+/// Adds how look-ups went since the network should be there after what happened, and who held seats;
+/// and the plot of both.
+pub(super) fn figures(run: &Run<'_>, [happened, since]: [Instant; 2], report: &mut Report) {
     let seconds = Seconds::since(&run.queries.outcomes, since);
     seconds.report(targets(run.args.scenario), report);
     let is_day = run.args.scenario == Scenario::Fairness;
     let step = recovery::step(run.args.duration());
     measure::course(&run.queries, step, report);
     run.seats.course(step, report);
-    run.seats.report(&run.world, since, is_day, report);
+    run.seats.report(&run.world, [happened, since], is_day, report);
 }
 
 /// Runs for some time while anybody who is on looks for values.
