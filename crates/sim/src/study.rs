@@ -78,24 +78,25 @@ struct Comparison {
 ///
 /// If the page or a plot cannot be written.
 pub fn run(args: &StudyArgs) -> Result<bool> {
-    let folder = args.out.parent().unwrap_or(Path::new("")).join("plots");
+    let folder = args.out.parent().unwrap_or_else(|| Path::new("")).join("plots");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let (mut page, mut is_met) = (preface(args), true);
     for nodes in &args.nodes {
-        let all: Vec<_> = args.scenarios().iter().map(|one| compare(args, *nodes, *one)).collect();
-        let ours = all.iter().flat_map(|one| &one.of);
-        is_met &= ours.filter(|(policy, _)| policy.has_floor()).all(|(_, runs)| runs.is_met());
-        page.push_str(&section(args, *nodes, &all));
-        for one in &all {
-            let name = format!("report-{nodes}-{}.svg", one.scenario.name());
-            let title = format!("{}, {nodes} nodes, seed 1", one.scenario.name());
-            let path = folder.join(&name);
-            fs::write(&path, plot::draw(&title, &one.panels())?)
+        let mut all = Vec::new();
+        for scenario in args.scenarios() {
+            let one = compare(args, *nodes, *scenario);
+            let path = folder.join(one.plot_name(*nodes));
+            fs::write(&path, plot::draw(&one.title(*nodes), &one.panels())?)
                 .with_context(|| format!("write {}", path.display()))?;
-            page.push_str(&format!("![{title}](plots/{name})\n\n"));
+            is_met &= one.ours().is_none_or(Summary::is_met);
+            all.push(one);
+            // What there is so far, for the set of a large network takes hours.
+            let so_far = format!("{page}{}", section(args, *nodes, &all));
+            fs::write(&args.out, so_far)
+                .with_context(|| format!("write {}", args.out.display()))?;
         }
+        page.push_str(&section(args, *nodes, &all));
     }
-    fs::write(&args.out, page).with_context(|| format!("write {}", args.out.display()))?;
     Ok(is_met)
 }
 
@@ -127,8 +128,8 @@ fn preface(args: &StudyArgs) -> String {
     format!(
         "# How the network heals\n\n\
          Written by `baran sim report --nodes {} --seeds {}`. What the model is, what the policies \
-         are and what is left out: [sim.md](sim.md). With several seeds, figures are the median and \
-         the range.\n\n",
+         are and what is left out: [sim.md](sim.md). With several seeds, figures are the median \
+         and the range.\n\n",
         sizes.join(","),
         args.seeds
     )
@@ -152,20 +153,22 @@ fn section(args: &StudyArgs, nodes: u32, all: &[Comparison]) -> String {
     let names: Vec<_> = FIGURES.iter().map(|(_, name)| *name).collect();
     heading(&mut page, &names);
     for one in all {
-        if let Some((_, runs)) = one.of.iter().find(|(policy, _)| policy.has_floor()) {
+        if let Some(runs) = one.ours() {
             let cells = FIGURES.iter().map(|(key, _)| runs.show(key));
             row(&mut page, one.scenario.name(), cells);
         }
     }
     page.push_str(&missed(all));
+    for one in all {
+        page.push_str(&format!("![{}](plots/{})\n\n", one.title(nodes), one.plot_name(nodes)));
+    }
     page
 }
 
 /// Targets that a run under our own policy misses.
 fn missed(all: &[Comparison]) -> String {
     let mut lines = String::new();
-    let ours = all.iter().flat_map(|one| &one.of).filter(|(policy, _)| policy.has_floor());
-    for report in ours.flat_map(|(_, runs)| &runs.reports) {
+    for report in all.iter().filter_map(Comparison::ours).flat_map(|runs| &runs.reports) {
         for figure in report.figures.iter().filter(|figure| !figure.is_met()) {
             let Report { scenario, seed, .. } = report;
             let (name, value) = (&figure.name, figure.show(figure.value));
@@ -190,6 +193,19 @@ fn row(page: &mut String, first: &str, cells: impl Iterator<Item = String>) {
 }
 
 impl Comparison {
+    /// The runs under our own policy.
+    fn ours(&self) -> Option<&Summary> {
+        self.of.iter().find(|(policy, _)| policy.has_floor()).map(|(_, runs)| runs)
+    }
+
+    fn title(&self, nodes: u32) -> String {
+        format!("{}, {nodes} nodes, seed 1", self.scenario.name())
+    }
+
+    fn plot_name(&self, nodes: u32) -> String {
+        format!("report-{nodes}-{}.svg", self.scenario.name())
+    }
+
     /// The first line of each panel, of all policies, one run each.
     fn panels(&self) -> Vec<Panel> {
         let first: Vec<_> = self

@@ -68,8 +68,8 @@ fn targets(scenario: Scenario) -> Targets {
     }
 }
 
-/// Adds how look-ups went since the network should be there after what happened, and who held seats;
-/// and the plot of both.
+/// Adds how look-ups went since the network should be there after what happened, and who held
+/// seats; and the plot of both.
 pub(super) fn figures(run: &Run<'_>, [happened, since]: [Instant; 2], report: &mut Report) {
     let seconds = Seconds::since(&run.queries.outcomes, since);
     seconds.report(targets(run.args.scenario), report);
@@ -82,6 +82,11 @@ pub(super) fn figures(run: &Run<'_>, [happened, since]: [Instant; 2], report: &m
 
 /// Runs for some time while anybody who is on looks for values.
 fn watch(run: &mut Run<'_>, time: Duration) {
+    watch_and(run, time, |_| {});
+}
+
+/// The same; `each` is called every second.
+fn watch_and(run: &mut Run<'_>, time: Duration, mut each: impl FnMut(&mut Run<'_>)) {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number")]
     let lookups = (run.args.rate_per_s() * time.as_secs_f64()) as usize;
     let mut made = 0;
@@ -90,6 +95,7 @@ fn watch(run: &mut Run<'_>, time: Duration) {
             made += 1;
             run.queries.look_up_by_anybody(&mut run.world);
         }
+        each(run);
     });
 }
 
@@ -133,13 +139,8 @@ fn gather_crowd(run: &mut Run<'_>) -> Instant {
     let since = run.world.now();
     let Some(wanted) = run.queries.pick_value() else { return since };
     let crowd = run.world.add_crowd(run.args.nodes, INVITED, CROWD);
-    let lookups = (run.args.rate_per_s() * (CROWD + CROWD_ASKS).as_secs_f64()) as usize;
-    let (mut made, mut asked) = (0, 0);
-    run.run_for(CROWD + CROWD_ASKS, |run, share| {
-        while made < due(lookups, share) {
-            made += 1;
-            run.queries.look_up_by_anybody(&mut run.world);
-        }
+    let mut asked = 0;
+    watch_and(run, CROWD + CROWD_ASKS, |run| {
         while let Some((at, host)) = crowd.get(asked)
             && *at + CROWD_ASKS <= run.world.now()
         {

@@ -91,7 +91,7 @@ impl SeatWatch {
         self.held.values().filter(is_long).map(load).collect()
     }
 
-    /// Bytes an hour that each gave who could hold one: everybody honest who was on for long enough.
+    /// Bytes an hour that each gave who could hold one: who is honest and was on for long enough.
     fn loads_of_eligible(&self, world: &World, least: Duration) -> Vec<f64> {
         let all = self.minutes_on.iter().zip(&world.hosts);
         let is_eligible = |(minutes, host): &(&u32, &crate::world::Host)| {
