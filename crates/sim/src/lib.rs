@@ -101,3 +101,30 @@ pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<bool> {
     }
     Ok(report.is_met())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        sim: Sim,
+    }
+
+    #[test]
+    fn a_scenario_or_a_report_is_asked_for_but_not_both() {
+        Cli::command().debug_assert();
+        let parse = |words: &str| Cli::try_parse_from(words.split(' ')).map(|cli| cli.sim);
+        let one = parse("sim lose-30 --policy quit-on-overload --seeds 1..5").unwrap();
+        assert!(one.command.is_none() && one.args.is_some_and(|args| args.seeds.is_some()));
+        let report = parse("sim report --nodes 100,200 --scenarios lose-30,sybil").unwrap();
+        let Some(SimCommand::Report(study)) = report.command else { panic!("no report") };
+        assert_eq!((study.nodes, study.scenarios.len()), (vec![100, 200], 2));
+        for wrong in ["sim", "sim lose-30 report", "sim --nodes 100", "sim report --seed 1"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
