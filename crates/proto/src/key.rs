@@ -50,23 +50,8 @@ impl PartialOrd for Key {
 }
 
 /// How far two points are from each other: their exclusive or, as a big-endian number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Distance([u8; KEY_LEN]);
-
-/// In the order of the bytes.
-impl Ord for Distance {
-    #[inline]
-    fn cmp(&self, other: &Self) -> Ordering {
-        compare(&self.0, &other.0)
-    }
-}
-
-impl PartialOrd for Distance {
-    #[inline]
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Distance(Key);
 
 impl Key {
     /// The point with these bytes.
@@ -132,7 +117,7 @@ impl Key {
         for (byte, other) in bytes.iter_mut().zip(other.0) {
             *byte ^= other;
         }
-        Distance(bytes)
+        Distance(Self(bytes))
     }
 
     /// How many leading bits two points share; [`KEY_BITS`] if they are the same.
@@ -144,13 +129,13 @@ impl Key {
 
 impl Distance {
     /// The largest.
-    pub const MAX: Self = Self([0xff; KEY_LEN]);
+    pub const MAX: Self = Self(Key([0xff; KEY_LEN]));
 
     /// Leading bits that are zero; [`KEY_BITS`] for no distance at all.
     #[must_use]
     pub fn leading_zeros(&self) -> u32 {
         let mut zeros = 0;
-        for word in self.0.as_chunks().0 {
+        for word in self.0.0.as_chunks().0 {
             let word = u64::from_be_bytes(*word);
             zeros += word.leading_zeros();
             if word != 0 {
@@ -163,7 +148,7 @@ impl Distance {
     /// The distance as a share of the key space, 0 to 1.
     #[must_use]
     pub fn fraction(&self) -> f64 {
-        self.0.iter().take(8).rev().fold(0.0, |rest, byte| (rest + f64::from(*byte)) / 256.0)
+        self.0.0.iter().take(8).rev().fold(0.0, |rest, byte| (rest + f64::from(*byte)) / 256.0)
     }
 
     /// The distance that is this share of the key space; the largest for 1 and more.
@@ -177,7 +162,7 @@ impl Distance {
         let high = scaled as u64;
         let mut bytes = [0; KEY_LEN];
         bytes[..8].copy_from_slice(&high.to_be_bytes());
-        Self(bytes)
+        Self(Key(bytes))
     }
 }
 

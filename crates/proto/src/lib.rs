@@ -12,6 +12,7 @@
 pub mod bootstrap;
 pub mod bucket;
 pub mod candidate;
+mod cbor;
 pub mod credit;
 pub mod egress;
 mod flat;

@@ -28,6 +28,7 @@ use std::collections::{BTreeSet, VecDeque};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
+use crate::cbor::Cbor;
 use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
@@ -192,22 +193,20 @@ enum Timer {
 /// Where a candidate is.
 #[derive(Debug, Clone)]
 enum Place {
-    /// In CBOR: a third of the memory, and there are hundreds in a cache of which few are dialled.
-    Packed(Box<[u8]>),
+    /// There are hundreds in a cache, of which few are dialled.
+    Packed(Cbor<PeerAddr>),
     /// With the scope that an address of the LAN may have.
     Plain(Box<PeerAddr>),
 }
 
 impl Place {
     fn pack(peer: &PeerAddr) -> Self {
-        let bytes = minicbor::to_vec(peer).expect("writing to memory does not fail");
-        Self::Packed(bytes.into_boxed_slice())
+        Self::Packed(Cbor::new(peer))
     }
 
     fn peer(&self, id: NodeId) -> PeerAddr {
         match self {
-            // What `pack` writes is always read.
-            Self::Packed(bytes) => minicbor::decode(bytes).unwrap_or_else(|_| id.into()),
+            Self::Packed(peer) => peer.get().unwrap_or_else(|| id.into()),
             Self::Plain(peer) => (**peer).clone(),
         }
     }

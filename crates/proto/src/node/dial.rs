@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::home::{Held, PeerHome, Usage};
+use super::home::{Held, Usage};
 use super::{DialId, Event, GateAction, LinkId, Node, Output, RemoteAddr, Timer, backoff};
 use crate::bootstrap;
 use crate::egress::canonical;
@@ -173,14 +173,14 @@ impl Node {
 
     /// Of the peers that were wanted only to be asked for `id`, drops all but those in `named` and
     /// those that the owner named.
-    pub(super) fn unwant_homes_of(&mut self, id: NodeId, named: &[PeerHome]) {
+    pub(super) fn unwant_homes_of(&mut self, id: NodeId, named: &[Home]) {
         let by_owner: Vec<_> = self
             .peers
             .get(&id)
             .map(|peer| peer.homes.iter().map(|home| home.id).collect())
             .unwrap_or_default();
         let is_named =
-            |id: &NodeId| by_owner.contains(id) || named.iter().any(|named| named.home.id == *id);
+            |id: &NodeId| by_owner.contains(id) || named.iter().any(|home| home.id == *id);
         let homes: Vec<_> = self
             .peers
             .iter_mut()
@@ -442,12 +442,12 @@ impl Node {
     }
 
     /// The last link to a peer is gone, which had told us its homes.
-    pub(super) fn lost_peer(&mut self, now: Instant, id: NodeId, homes: Vec<PeerHome>) {
+    pub(super) fn lost_peer(&mut self, now: Instant, id: NodeId, homes: Vec<Home>) {
         self.unwant_homes_of(id, &[]);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.wanted = peer.keep;
         peer.tries = 0;
-        peer.claimed_homes = homes.into_iter().map(|named| named.home).collect();
+        peer.claimed_homes = homes;
         if self.is_wanted(id) {
             let (base, max) = self.config.retry;
             let pause = backoff(&mut self.rng, base, max, 0).max(RETRY_PAUSE_MIN);

@@ -107,6 +107,8 @@ impl Node {
             index::Output::Disk(token, action) => {
                 self.outputs.push_back(Output::Disk { token, action });
             }
+            // It would be for a report; reports are the role's.
+            index::Output::Omission { .. } => {}
             index::Output::Event(event) => self.event(Event::Index(event)),
         }
     }
@@ -307,16 +309,13 @@ impl Node {
     pub fn contact(&self, peer: NodeId) -> Option<PeerAddr> {
         let link = self.links.get(&self.link_to(peer)?)?;
         let mut addrs: Vec<_> = link.paths.frame_addr().into_iter().collect();
-        for addr in &link.addrs {
-            if addrs.len() < ADDRS_MAX && !addrs.contains(addr) {
-                addrs.push(*addr);
+        let said = link.said.homes();
+        for addr in said.addrs {
+            if addrs.len() < ADDRS_MAX && !addrs.contains(&addr) {
+                addrs.push(addr);
             }
         }
-        let homes = if link.is_open {
-            Vec::new()
-        } else {
-            link.homes.iter().map(|named| named.home.clone()).collect()
-        };
+        let homes = if said.is_open { Vec::new() } else { said.homes };
         Some(PeerAddr { id: peer, addrs, homes })
     }
 

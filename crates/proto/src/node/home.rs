@@ -80,13 +80,6 @@ fn renewal(ttl_s: u32) -> Duration {
     Duration::from_secs(ttl_s.into()).clamp(Duration::from_secs(1), TTL_MAX) / 2
 }
 
-/// A home of a peer, and how often we sought a path through it.
-#[derive(Debug, Clone)]
-pub(super) struct PeerHome {
-    pub(super) home: Home,
-    attempts: u32,
-}
-
 /// What a channel that we hold is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Usage {
@@ -147,10 +140,11 @@ impl Node {
         self.want_home(now, id);
         self.ask_signaller(id);
         // Whoever named this peer as its home can be given a path through it.
+        let is_home = |link: &Link| link.said.homes().homes.iter().any(|home| home.id == relay);
         let served: Vec<_> = self
             .links
             .iter()
-            .filter(|(_, link)| link.homes.iter().any(|named| named.home.id == relay))
+            .filter(|(_, link)| !link.is_means && is_home(link))
             .map(|(id, _)| *id)
             .collect();
         for id in served {
@@ -319,20 +313,12 @@ impl Node {
         }
     }
 
-    pub(super) fn handle_homes(&mut self, now: Instant, id: LinkId, homes: Homes) {
+    pub(super) fn handle_homes(&mut self, now: Instant, id: LinkId, homes: &Homes) {
         if let Some(link) = self.links.get_mut(&id) {
-            (link.addrs, link.is_open) = (homes.addrs, homes.is_open);
-            let named: Vec<_> = homes
-                .homes
-                .into_iter()
-                .map(|home| {
-                    let known = link.homes.iter().find(|known| known.home.id == home.id);
-                    PeerHome { home, attempts: known.map_or(0, |known| known.attempts) }
-                })
-                .collect();
-            link.homes.clone_from(&named);
+            link.is_open = homes.is_open;
+            link.said.update(homes);
             let peer = link.peer;
-            self.unwant_homes_of(peer, &named);
+            self.unwant_homes_of(peer, &homes.homes);
             self.feed_paths(now, id, path::Input::RelayKnown);
             self.peer_moved(now, peer);
         }
@@ -363,14 +349,14 @@ impl Node {
         };
         // The home that was sought least; one that is at hand rather than one to be dialled.
         let best = link
-            .homes
-            .iter()
-            .filter(|named| ![self.id, target].contains(&named.home.id))
-            .filter(|named| !besides.contains(&named.home.id))
-            .map(|named| (named.attempts, signaller(named.home.id), &named.home))
+            .said
+            .attempts()
+            .filter(|(home, _)| ![self.id, target].contains(&home.id))
+            .filter(|(home, _)| !besides.contains(&home.id))
+            .map(|(home, attempts)| (attempts, signaller(home.id), home))
             .min_by_key(|(attempts, on, _)| (*attempts, on.is_none()));
         let needs_relay = link.was_relayed && !link.is_means;
-        match best.map(|(_, on, home)| (on, home.clone())) {
+        match best.map(|(_, on, home)| (on, home)) {
             None => self.feed_paths(now, id, path::Input::RelayFailed),
             Some((Some(on), home)) => {
                 self.count_attempt(id, home.id);
@@ -393,9 +379,8 @@ impl Node {
 
     /// Notes that a path of link `id` is sought or was had through `relay`.
     pub(super) fn count_attempt(&mut self, id: LinkId, relay: NodeId) {
-        let homes = self.links.get_mut(&id).into_iter().flat_map(|link| &mut link.homes);
-        for named in homes.filter(|named| named.home.id == relay) {
-            named.attempts = named.attempts.saturating_add(1);
+        if let Some(link) = self.links.get_mut(&id) {
+            link.said.count_attempt(relay);
         }
     }
 

@@ -4,14 +4,16 @@ use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
 use super::find::SEEK_MAX;
-use super::home::{PeerHome, Told, Usage};
+use super::home::{Told, Usage};
 use super::{Event, GateAction, LinkId, NewLink, Node, Output, PAIR_TTL, RemoteAddr, Timer};
+use crate::cbor::Cbor;
 use crate::egress::canonical;
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::path::{self, PathId, PathManager, Remote, Selected, Side};
 use crate::time::Instant;
 use crate::wire::NodeMessage;
-use crate::wire::node::{Hello, Need};
+use crate::wire::node::{HOMES_MAX, Hello, Home, Homes, Need};
 
 /// Most candidates that one peer is told, as many as QUIC lets us probe.
 pub(super) const CANDIDATES_MAX: usize = 8;
@@ -28,7 +30,7 @@ pub(super) struct Link {
     pub(super) side: Side,
     pub(super) paths: PathManager,
     /// Addresses of direct paths that the gate trusts on our word.
-    trusted: Vec<(PathId, SocketAddr)>,
+    trusted: FlatMap<PathId, SocketAddr>,
     /// The run of the peer's node, as it says.
     pub(super) run: u64,
     /// Whether the peer said that it relays.
@@ -54,11 +56,9 @@ pub(super) struct Link {
     pub(super) is_asked: bool,
     /// The peer's address for frames that our reservation there opened to unknown channels.
     pub(super) home_addr: Option<SocketAddr>,
-    /// Homes of the peer, as it says.
-    pub(super) homes: Vec<PeerHome>,
-    /// Addresses of the peer, as it says.
-    pub(super) addrs: Vec<SocketAddr>,
-    /// Whether anybody can dial these, as it says.
+    /// Homes and addresses of the peer, as it says.
+    pub(super) said: Said,
+    /// Whether anybody can dial the addresses, as it says.
     pub(super) is_open: bool,
     /// What we told it last of where we are.
     pub(super) told: Option<Told>,
@@ -70,6 +70,46 @@ impl Link {
         match self.side {
             Side::Client => us,
             Side::Server => self.peer,
+        }
+    }
+}
+
+/// Where a peer says that it is, and how often we sought a path through each of its homes.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    homes: Option<Cbor<Homes>>,
+    /// In the order of the homes.
+    attempts: [u32; HOMES_MAX],
+}
+
+impl Said {
+    /// The peer's last message, decoded by each call.
+    pub(super) fn homes(&self) -> Homes {
+        let nothing = Homes { homes: Vec::new(), addrs: Vec::new(), is_open: false };
+        self.homes.as_ref().and_then(Cbor::get).unwrap_or(nothing)
+    }
+
+    /// The homes, each with the number of attempts.
+    pub(super) fn attempts(&self) -> impl Iterator<Item = (Home, u32)> {
+        self.homes().homes.into_iter().zip(self.attempts)
+    }
+
+    /// Notes another attempt through a home.
+    pub(super) fn count_attempt(&mut self, through: NodeId) {
+        let homes = self.homes().homes;
+        if let Some(at) = homes.iter().position(|home| home.id == through) {
+            self.attempts[at] = self.attempts[at].saturating_add(1);
+        }
+    }
+
+    /// Takes in another message; attempts through homes that it names again still count.
+    pub(super) fn update(&mut self, homes: &Homes) {
+        let known: Vec<_> = self.attempts().collect();
+        self.homes = Some(Cbor::new(homes));
+        self.attempts = [0; HOMES_MAX];
+        for (home, attempts) in homes.homes.iter().zip(&mut self.attempts) {
+            let before = known.iter().find(|(known, _)| known.id == home.id);
+            *attempts = before.map_or(0, |(_, attempts)| *attempts);
         }
     }
 }
@@ -94,7 +134,7 @@ impl Node {
                 peer,
                 side,
                 paths: PathManager::new(paths, side),
-                trusted: Vec::new(),
+                trusted: FlatMap::new(),
                 run: 0,
                 relays: false,
                 is_neighbour: self.is_neighbour_addr(remote),
@@ -108,8 +148,7 @@ impl Node {
                 not_direct: 0,
                 is_asked: false,
                 home_addr: None,
-                homes: Vec::new(),
-                addrs: Vec::new(),
+                said: Said::default(),
                 is_open: false,
                 told: None,
             }),
@@ -247,7 +286,7 @@ impl Node {
                 self.by_peer.remove(&link.peer);
             }
         }
-        for (_, addr) in &link.trusted {
+        for addr in link.trusted.values() {
             self.outputs.push_back(Output::Gate(GateAction::Untrust(*addr)));
         }
         self.timers.stop(Timer::Paths(id));
@@ -262,7 +301,7 @@ impl Node {
             self.drop_service(link.peer);
             self.event(Event::PeerDown(link.peer));
             self.peer_went(now, link.peer);
-            self.lost_peer(now, link.peer, link.homes);
+            self.lost_peer(now, link.peer, link.said.homes().homes);
         }
     }
 
@@ -277,8 +316,10 @@ impl Node {
         let remote = match remote {
             RemoteAddr::Direct(addr) => {
                 let addr = canonical(addr);
-                link.trusted.push((path, addr));
                 self.outputs.push_back(Output::Gate(GateAction::Trust(addr)));
+                if let Some(old) = link.trusted.insert(path, addr) {
+                    self.outputs.push_back(Output::Gate(GateAction::Untrust(old)));
+                }
                 Remote::Direct(addr)
             }
             RemoteAddr::Relayed { relay, channel } => {
@@ -297,8 +338,7 @@ impl Node {
 
     pub(super) fn handle_path_closed(&mut self, now: Instant, id: LinkId, path: PathId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if let Some(at) = link.trusted.iter().position(|(trusted, _)| *trusted == path) {
-            let (_, addr) = link.trusted.remove(at);
+        if let Some(addr) = link.trusted.remove(&path) {
             self.outputs.push_back(Output::Gate(GateAction::Untrust(addr)));
         }
         self.release_channels(|usage| usage == Usage::Path(id, path));

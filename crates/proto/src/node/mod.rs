@@ -265,7 +265,7 @@ impl Node {
             }
             NodeMessage::RelayRenew(renew) => self.handle_relay_renew(now, peer, renew.channel),
             NodeMessage::RelayClosed(closed) => self.release_channel(link, closed.channel),
-            NodeMessage::Homes(homes) => self.handle_homes(now, link, homes),
+            NodeMessage::Homes(homes) => self.handle_homes(now, link, &homes),
             NodeMessage::Index(message) => self.index.handle_message(now, peer, message),
         }
     }

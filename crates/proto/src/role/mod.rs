@@ -8,4 +8,6 @@
 
 mod region;
 
-pub use self::region::{Depth, Plan, Region};
+pub use self::region::{
+    ACTIVE, Depth, ELECTORS, Plan, REGION_BITS_MAX, Region, STANDBY, elector_radius,
+};

@@ -64,6 +64,7 @@ impl World {
             linked: 0,
             records: Vec::new(),
             more: None,
+            seats: 0,
         })
     }
 

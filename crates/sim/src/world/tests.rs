@@ -31,6 +31,18 @@ fn is_linked(world: &World, a: u32, b: u32) -> bool {
     world.hosts[a as usize].node().is_some_and(|node| node.link_to(id).is_some())
 }
 
+/// Host 1 wants host 2, which it knows by name only, and both are linked to host 0, which is open.
+fn signalled(nats: [Nat; 2]) -> World {
+    let mut world = world(&[Nat::Open, nats[0], nats[1]]);
+    want(&mut world, 1, 0);
+    want(&mut world, 2, 0);
+    run(&mut world, 5);
+    let id = world.hosts[2].id;
+    world.input(1, Input::Want { peer: id.into(), keep: true });
+    run(&mut world, 10);
+    world
+}
+
 #[test]
 fn whoever_is_open_is_reached_in_a_round_trip() {
     for nat in [Nat::Open, Nat::Easy, Nat::Hard] {
@@ -77,13 +89,7 @@ fn two_filters_open_when_both_dial_and_not_before() {
 
 #[test]
 fn a_relay_joins_those_that_cannot_reach_each_other() {
-    let mut world = world(&[Nat::Open, Nat::Easy, Nat::Hard]);
-    want(&mut world, 1, 0);
-    want(&mut world, 2, 0);
-    run(&mut world, 5);
-    let id = world.hosts[2].id;
-    world.input(1, Input::Want { peer: id.into(), keep: true });
-    run(&mut world, 10);
+    let mut world = signalled([Nat::Easy, Nat::Hard]);
     assert!(is_linked(&world, 1, 2) && is_linked(&world, 2, 1));
     // With the relay goes the only path.
     world.leave(0);
@@ -93,13 +99,7 @@ fn a_relay_joins_those_that_cannot_reach_each_other() {
 
 #[test]
 fn punching_turns_a_relayed_link_into_a_direct_one() {
-    let mut world = world(&[Nat::Open, Nat::Easy, Nat::Easy]);
-    want(&mut world, 1, 0);
-    want(&mut world, 2, 0);
-    run(&mut world, 5);
-    let id = world.hosts[2].id;
-    world.input(1, Input::Want { peer: id.into(), keep: true });
-    run(&mut world, 10);
+    let mut world = signalled([Nat::Easy, Nat::Easy]);
     world.leave(0);
     run(&mut world, 200);
     assert!(is_linked(&world, 1, 2) && is_linked(&world, 2, 1));

@@ -22,6 +22,23 @@ fn knocks(outputs: &[Output]) -> usize {
     outputs.iter().filter(|output| matches!(output, Output::Knock(_))).count()
 }
 
+/// A node, its link to a relay (1), and a relayed link through that to a peer that is wanted (5).
+fn relayed(keep: bool) -> (Bare, LinkId, LinkId) {
+    let mut node = Bare::new(config());
+    let relay = node.up(1);
+    node.say(relay, hello());
+    node.want(5, keep);
+    let outputs = node.say(relay, relay_opened(0, 42, 120));
+    let dial = outputs.iter().find_map(|output| match output {
+        Output::Dial { dial, to: RemoteAddr::Relayed { .. }, .. } => Some(*dial),
+        _ => None,
+    });
+    let remote = RemoteAddr::Relayed { relay: addr(1), channel: Channel(42) };
+    let (link, side, path) = (LinkId(50), Side::Client, PathId(0));
+    node.input(Input::LinkUp { link, peer: id(5), side, path, remote, dial });
+    (node, relay, link)
+}
+
 #[test]
 fn nothing_is_reserved_at_a_peer_that_is_not_kept() {
     let mut node = Bare::new(config());
@@ -102,18 +119,7 @@ fn of_two_links_to_a_peer_the_one_that_stays_is_closed_too() {
 
 #[test]
 fn a_link_whose_channel_is_in_use_stays() {
-    let mut node = Bare::new(config());
-    let relay = node.up(1);
-    node.say(relay, hello());
-    node.want(5, false);
-    let outputs = node.say(relay, relay_opened(0, 42, 120));
-    let dial = outputs.iter().find_map(|output| match output {
-        Output::Dial { dial, to: RemoteAddr::Relayed { .. }, .. } => Some(*dial),
-        _ => None,
-    });
-    let remote = RemoteAddr::Relayed { relay: addr(1), channel: Channel(42) };
-    let (link, side, path) = (LinkId(50), Side::Client, PathId(0));
-    node.input(Input::LinkUp { link, peer: id(5), side, path, remote, dial });
+    let (mut node, relay, link) = relayed(false);
     assert_eq!(closes(&node.run(secs(600)), relay), 0);
     node.input(Input::LinkDown(link));
     node.input(Input::Forget(id(5)));
@@ -201,18 +207,7 @@ fn a_relay_grants_the_long_life_to_reservations_and_the_short_one_to_channels() 
 
 #[test]
 fn who_cannot_be_a_home_is_told_that_the_link_is_to_last() {
-    let mut node = Bare::new(config());
-    let relay = node.up(1);
-    node.say(relay, hello());
-    node.want(5, true);
-    let outputs = node.say(relay, relay_opened(0, 42, 120));
-    let dial = outputs.iter().find_map(|output| match output {
-        Output::Dial { dial, to: RemoteAddr::Relayed { .. }, .. } => Some(*dial),
-        _ => None,
-    });
-    let remote = RemoteAddr::Relayed { relay: addr(1), channel: Channel(42) };
-    let (link, side, path) = (LinkId(50), Side::Client, PathId(0));
-    node.input(Input::LinkUp { link, peer: id(5), side, path, remote, dial });
+    let (mut node, _, link) = relayed(true);
     let early = [node.say(link, hello()), node.run(secs(9))].concat();
     assert!(!sent(&early).contains(&RESERVE), "a direct path may open yet");
     assert!(sent(&node.run(secs(2))).contains(&RESERVE));
@@ -257,18 +252,7 @@ fn a_home_that_anybody_can_dial_is_named_before_others() {
 
 #[test]
 fn who_has_a_path_through_a_link_is_looked_at_before_the_link() {
-    let mut node = Bare::new(config());
-    let relay = node.up(1);
-    node.say(relay, hello());
-    node.want(5, false);
-    let outputs = node.say(relay, relay_opened(0, 42, 120));
-    let dial = outputs.iter().find_map(|output| match output {
-        Output::Dial { dial, to: RemoteAddr::Relayed { .. }, .. } => Some(*dial),
-        _ => None,
-    });
-    let remote = RemoteAddr::Relayed { relay: addr(1), channel: Channel(42) };
-    let (link, side, path) = (LinkId(50), Side::Client, PathId(0));
-    node.input(Input::LinkUp { link, peer: id(5), side, path, remote, dial });
+    let (mut node, relay, link) = relayed(false);
     node.input(Input::Unwant(id(5)));
     let outputs = node.run(secs(200));
     assert!(closes(&outputs, link) >= 1, "if it has no sessions");
