@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Join(JoinArgs),
     /// Run a whole network of nodes in virtual time, and measure it
     #[command(after_long_help = help::SIM)]
-    Sim(baran_sim::Args),
+    Sim(baran_sim::Sim),
     /// Publish a small value under a name, signed by this node
     #[command(after_long_help = help::PUT)]
     Put(PutArgs),

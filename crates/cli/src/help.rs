@@ -88,9 +88,12 @@ Nodes run the same state machines as here, in a network of virtual time with NAT
 and adversaries. One seed gives one run. Nothing is sent; a large world takes memory and minutes.
 
   baran sim lookup --nodes 10000 --minutes 10
-  baran sim restart --nodes 1000 --seed 7 --plot restart.svg
+  baran sim mass-restart --within 60 --seeds 1..5
+  baran sim all-seats-lost --policy fixed --plot lost.svg
+  baran sim report --nodes 1000,10000
 
-Exit code 1 if a target of the scenario is missed. With --json: one object with all figures.";
+Exit code 1 if a target of the scenario is missed. With --json: one object with all figures, or
+{\"runs\":[...],\"figures\":{NAME:{\"median\",\"least\",\"most\"}},\"met\"} with --seeds.";
 
 pub(crate) const INVITE: &str = "\
 The QR code follows the text if standard output is a terminal. Without a daemon the invite names no

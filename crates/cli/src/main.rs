@@ -83,7 +83,7 @@ fn run(cli: &Cli, start: Instant, output: Output) -> Result<bool> {
             Command::Announce(args) => find::announce(global, args, output).await.map(|()| true),
             Command::Lookup(args) => find::lookup(global, args, output).await,
             Command::Resolve(args) => find::resolve(global, args, output).await.map(|()| true),
-            Command::Sim(args) => baran_sim::run(args, global.json, &mut std::io::stdout().lock()),
+            Command::Sim(sim) => sim.run(global.json, &mut std::io::stdout().lock()),
             Command::Completions { shell } => about::completions(*shell, output).map(|()| true),
             Command::Man { dir } => about::man(dir.as_deref(), output).map(|()| true),
         }

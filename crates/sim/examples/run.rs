@@ -14,15 +14,15 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(flatten)]
-    args: baran_sim::Args,
+    sim: baran_sim::Sim,
     /// Writes one JSON object in the place of the table
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match baran_sim::run(&cli.args, cli.json, &mut std::io::stdout().lock()) {
+    match cli.sim.run(cli.json, &mut std::io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

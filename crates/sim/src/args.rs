@@ -27,7 +27,7 @@ pub struct Args {
     /// By what rule nodes serve others
     #[arg(long, value_enum, default_value_t = Policy::Mandate)]
     pub policy: Policy,
-    /// Virtual time [default: 10; partition: 20; fairness: a day]
+    /// Virtual time [default: six minutes from the event on; partition: sixteen; fairness: a day]
     #[arg(long, value_name = "M")]
     #[arg(value_parser = clap::value_parser!(u32).range(4..=100_000))]
     pub minutes: Option<u32>,
@@ -172,9 +172,9 @@ impl Args {
     #[must_use]
     pub fn duration(&self) -> Duration {
         let minutes = self.minutes.unwrap_or(match self.scenario {
-            Scenario::Partition => 20,
+            Scenario::Partition => self.event.saturating_add(16),
             Scenario::Fairness => 24 * 60,
-            _ => 10,
+            _ => self.event.saturating_add(6),
         });
         Duration::from_secs(u64::from(minutes) * 60)
     }

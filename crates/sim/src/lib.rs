@@ -19,6 +19,8 @@ pub mod population;
 pub mod progress;
 pub mod report;
 pub mod scenario;
+pub mod study;
+pub mod summary;
 pub mod trace;
 mod verify;
 pub mod world;
@@ -29,6 +31,42 @@ use anyhow::{Context, Result};
 
 pub use self::args::Args;
 use self::progress::Progress;
+use self::study::StudyArgs;
+use self::summary::Summary;
+
+/// A deterministic network of many nodes in virtual time.
+#[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct Sim {
+    /// What is run many times over.
+    #[command(subcommand)]
+    pub command: Option<SimCommand>,
+    /// What is run once, or with several seeds.
+    #[command(flatten)]
+    pub args: Option<Args>,
+}
+
+/// More than one scenario.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum SimCommand {
+    /// Run all scenarios under all policies and write one page with plots
+    Report(StudyArgs),
+}
+
+impl Sim {
+    /// Does what was asked for; tells whether all targets are met.
+    ///
+    /// # Errors
+    ///
+    /// If the output, the page or a plot cannot be written.
+    pub fn run(&self, json: bool, out: &mut dyn Write) -> Result<bool> {
+        match (&self.command, &self.args) {
+            (Some(SimCommand::Report(args)), _) => study::run(args),
+            (None, Some(args)) => run(args, json, out),
+            (None, None) => Ok(true),
+        }
+    }
+}
 
 /// Runs the scenario, writes its table (or with `json` one object) to `out` and its plot to a
 /// file; tells whether all targets are met.
@@ -37,6 +75,19 @@ use self::progress::Progress;
 ///
 /// If the output or the plot cannot be written.
 pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<bool> {
+    if let Some(seeds) = args.seeds {
+        let one = |seed| {
+            let args = Args { seed, ..args.clone() };
+            scenario::run(&args, Progress::labelled(format!("seed {seed}: ")))
+        };
+        let summary = Summary { reports: (seeds.first..=seeds.last).map(one).collect() };
+        if json {
+            writeln!(out, "{}", summary.to_json()).context("write the report")?;
+        } else {
+            write!(out, "{summary}").context("write the report")?;
+        }
+        return Ok(summary.is_met());
+    }
     let report = scenario::run(args, Progress::default());
     if let Some(path) = &args.plot {
         report.plot(path).with_context(|| format!("plot to {}", path.display()))?;
@@ -49,4 +100,31 @@ pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<bool> {
         write!(out, "{report}").context("write the report")?;
     }
     Ok(report.is_met())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        sim: Sim,
+    }
+
+    #[test]
+    fn a_scenario_or_a_report_is_asked_for_but_not_both() {
+        Cli::command().debug_assert();
+        let parse = |words: &str| Cli::try_parse_from(words.split(' ')).map(|cli| cli.sim);
+        let one = parse("sim lose-30 --policy quit-on-overload --seeds 1..5").unwrap();
+        assert!(one.command.is_none() && one.args.is_some_and(|args| args.seeds.is_some()));
+        let report = parse("sim report --nodes 100,200 --scenarios lose-30,sybil").unwrap();
+        let Some(SimCommand::Report(study)) = report.command else { panic!("no report") };
+        assert_eq!((study.nodes, study.scenarios.len()), (vec![100, 200], 2));
+        for wrong in ["sim", "sim lose-30 report", "sim --nodes 100", "sim report --seed 1"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }

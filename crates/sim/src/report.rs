@@ -57,7 +57,9 @@ pub struct Report {
 }
 
 impl Figure {
-    fn is_met(&self) -> bool {
+    /// Whether it is what it should be.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
         match self.target {
             None => true,
             Some(Target::AtLeast(least)) => self.value >= least,
@@ -238,8 +240,8 @@ pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values[at]
 }
 
-/// How evenly something is shared (Jain, Chiu and Hawe 1984): 1 if all have the same, 1/n if one has
-/// it all; not a number if there is nothing.
+/// How evenly something is shared (Jain, Chiu and Hawe 1984): 1 if all have the same, 1/n if one
+/// has it all; not a number if there is nothing.
 #[must_use]
 pub fn jain(values: &[f64]) -> f64 {
     let (sum, squares) = values.iter().fold((0.0, 0.0), |(a, b), x| (a + x, b + x * x));

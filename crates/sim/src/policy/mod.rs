@@ -171,3 +171,57 @@ impl Servers {
         is_overloaded
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::{Config, Profile};
+
+    /// A world of one host that is fit and one that is not, both just switched on.
+    fn world(policy: Policy) -> (World, Servers) {
+        let mut world = World::new(Config { policy, ..Config::default() });
+        for capacity in [FIT_BYTES_PER_S, FIT_BYTES_PER_S - 1] {
+            let capacity = Some(capacity);
+            let host =
+                world.add_host(&Profile { capacity, nat: Some(Nat::Open), ..Profile::default() });
+            world.join(host);
+        }
+        let servers = Servers::new(&world, &[0, 1], true);
+        (world, servers)
+    }
+
+    fn serving_after(world: &mut World, servers: &mut Servers, time: Duration) -> [bool; 2] {
+        world.run_until(world.now + time);
+        servers.tick(world);
+        [0, 1].map(|host| world.is_serving(host))
+    }
+
+    #[test]
+    fn who_asserts_itself_is_fit_and_has_been_on() {
+        let (mut world, mut servers) = world(Policy::SelfAsserted);
+        let second = Duration::from_secs(1);
+        assert_eq!(serving_after(&mut world, &mut servers, FIT_AFTER - second), [false, false]);
+        assert_eq!(serving_after(&mut world, &mut servers, second), [true, false]);
+    }
+
+    #[test]
+    fn who_gave_more_than_is_lent_rests() {
+        let (mut world, mut servers) = world(Policy::QuitOnOverload);
+        assert_eq!(serving_after(&mut world, &mut servers, FIT_AFTER), [true, false]);
+        let now = world.now;
+        let service = &mut world.hosts[0].service;
+        let too_much = u32::try_from(service.lent() * 60 + 1).unwrap();
+        service.count(now, too_much);
+        let second = Duration::from_secs(1);
+        assert_eq!(serving_after(&mut world, &mut servers, second), [false, false]);
+        assert_eq!(serving_after(&mut world, &mut servers, REST - second), [false, false]);
+        assert_eq!(serving_after(&mut world, &mut servers, second), [true, false]);
+    }
+
+    #[test]
+    fn the_fixed_are_the_fastest_that_are_open() {
+        let (world, servers) = world(Policy::Fixed);
+        assert_eq!(servers.former, BTreeSet::from([0, 1]));
+        assert_eq!(world.by_capacity(vec![1, 0]), [0, 1]);
+    }
+}

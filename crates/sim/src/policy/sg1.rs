@@ -3,9 +3,9 @@
 //!
 //! Every node has a capacity, the number of clients that it can serve, and begins as a super peer
 //! without any. Super peers gossip by Newscast (Jelasity, Kowalczyk and van Steen 2003): each keeps
-//! the newest descriptors of some others, exchanges them with one of those every cycle, and adds its
-//! own. One such view is of all super peers, one of those that have room. Each cycle a super peer
-//! turns to the most capable one with room that is more capable than itself, or as capable and
+//! the newest descriptors of some others, exchanges them with one of those every cycle, and adds
+//! its own. One such view is of all super peers, one of those that have room. Each cycle a super
+//! peer turns to the most capable one with room that is more capable than itself, or as capable and
 //! fuller, and gives it as many clients as it takes. Without clients left it becomes its client; if
 //! some are left, it changes roles with a client of the other that is more capable than itself. A
 //! client whose super peer is gone becomes a super peer. So the most capable are left, as few as

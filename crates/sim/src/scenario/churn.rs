@@ -28,7 +28,7 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
     let (before, after) = run.costs();
     measure::publishing(&run.queries, report);
     measure::lookups(&run.queries, 0.995, report);
-    lend::figures(run, since, report);
+    lend::figures(run, [since; 2], report);
     let alive = count_alive(run, &orphaned);
     let share = alive as f64 / orphaned.len() as f64;
     report.figure(

@@ -47,11 +47,12 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
         let calm = Instant::ZERO + run.args.event_at();
         watch(run, calm - run.world.now());
     }
+    let happened = run.world.now();
     let since = happen(run, scenario);
     watch(run, (run.end - run.world.now()).saturating_sub(TAIL));
     run.finish();
     measure::publishing(&run.queries, report);
-    figures(run, since, report);
+    figures(run, [happened, since], report);
     let (before, after) = run.costs();
     after.report(&before, report);
     measure::holdings(&run.world, report);
@@ -67,19 +68,25 @@ fn targets(scenario: Scenario) -> Targets {
     }
 }
 
-/// Adds how look-ups went since it happened, and who held seats; and the plot of both.
-pub(super) fn figures(run: &Run<'_>, since: Instant, report: &mut Report) {
+/// Adds how look-ups went since the network should be there after what happened, and who held
+/// seats; and the plot of both.
+pub(super) fn figures(run: &Run<'_>, [happened, since]: [Instant; 2], report: &mut Report) {
     let seconds = Seconds::since(&run.queries.outcomes, since);
     seconds.report(targets(run.args.scenario), report);
     let is_day = run.args.scenario == Scenario::Fairness;
     let step = recovery::step(run.args.duration());
     measure::course(&run.queries, step, report);
     run.seats.course(step, report);
-    run.seats.report(&run.world, since, is_day, report);
+    run.seats.report(&run.world, [happened, since], is_day, report);
 }
 
 /// Runs for some time while anybody who is on looks for values.
 fn watch(run: &mut Run<'_>, time: Duration) {
+    watch_and(run, time, |_| {});
+}
+
+/// The same; `each` is called every second.
+fn watch_and(run: &mut Run<'_>, time: Duration, mut each: impl FnMut(&mut Run<'_>)) {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number")]
     let lookups = (run.args.rate_per_s() * time.as_secs_f64()) as usize;
     let mut made = 0;
@@ -88,6 +95,7 @@ fn watch(run: &mut Run<'_>, time: Duration) {
             made += 1;
             run.queries.look_up_by_anybody(&mut run.world);
         }
+        each(run);
     });
 }
 
@@ -131,13 +139,8 @@ fn gather_crowd(run: &mut Run<'_>) -> Instant {
     let since = run.world.now();
     let Some(wanted) = run.queries.pick_value() else { return since };
     let crowd = run.world.add_crowd(run.args.nodes, INVITED, CROWD);
-    let lookups = (run.args.rate_per_s() * (CROWD + CROWD_ASKS).as_secs_f64()) as usize;
-    let (mut made, mut asked) = (0, 0);
-    run.run_for(CROWD + CROWD_ASKS, |run, share| {
-        while made < due(lookups, share) {
-            made += 1;
-            run.queries.look_up_by_anybody(&mut run.world);
-        }
+    let mut asked = 0;
+    watch_and(run, CROWD + CROWD_ASKS, |run| {
         while let Some((at, host)) = crowd.get(asked)
             && *at + CROWD_ASKS <= run.world.now()
         {

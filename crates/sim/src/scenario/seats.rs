@@ -91,7 +91,7 @@ impl SeatWatch {
         self.held.values().filter(is_long).map(load).collect()
     }
 
-    /// Bytes an hour that each gave who could hold one: everybody honest who was on for long enough.
+    /// Bytes an hour that each gave who could hold one: who is honest and was on for long enough.
     fn loads_of_eligible(&self, world: &World, least: Duration) -> Vec<f64> {
         let all = self.minutes_on.iter().zip(&world.hosts);
         let is_eligible = |(minutes, host): &(&u32, &crate::world::Host)| {
@@ -102,12 +102,19 @@ impl SeatWatch {
             .collect()
     }
 
-    /// Adds what was seen. `since` is when it happened; with `is_day`, targets are those of a day.
-    pub(super) fn report(&self, world: &World, since: Instant, is_day: bool, report: &mut Report) {
+    /// Adds what was seen: before it `happened`, and `since` the network should be there. With
+    /// `is_day`, targets are those of a day.
+    pub(super) fn report(
+        &self,
+        world: &World,
+        [happened, since]: [Instant; 2],
+        is_day: bool,
+        report: &mut Report,
+    ) {
         let (regions, planned) = world.planned_seats(world.online());
         report.figure("regions", "regions", regions as f64, "", None);
         let name = "seats before it happened";
-        report.figure("seats", name, self.seats_before(since) as f64, "", None);
+        report.figure("seats", name, self.seats_before(happened) as f64, "", None);
         report.figure("seats_planned", "seats that there should be", planned as f64, "", None);
         let back = self.course.iter().find(|(at, seats)| *at >= since && seats * 2 >= planned);
         let recovered = back.map_or(f64::INFINITY, |(at, _)| (*at - since).as_secs_f64());

@@ -56,6 +56,22 @@ fn whoever_is_open_is_reached_in_a_round_trip() {
 }
 
 #[test]
+fn who_is_flooded_answers_as_fast_as_its_uplink_and_loses_the_rest() {
+    let mut world = world(&[Nat::Open; 4]);
+    world.config.is_limited = true;
+    // A handshake takes two and a half seconds.
+    world.hosts[0].service = crate::net::capacity::Service::new(3_000);
+    (1..4).for_each(|host| want(&mut world, host, 0));
+    let linked = |world: &World| (1..4).filter(|host| is_linked(world, *host, 0)).count();
+    run(&mut world, 1);
+    assert_eq!(linked(&world), 1);
+    run(&mut world, 3);
+    assert_eq!(linked(&world), 2);
+    run(&mut world, 60);
+    assert_eq!(linked(&world), 3, "who was lost tries again");
+}
+
+#[test]
 fn two_filters_open_when_both_dial_and_not_before() {
     let mut world = world(&[Nat::Easy, Nat::Easy, Nat::Hard]);
     want(&mut world, 0, 1);
