@@ -6,25 +6,8 @@ use std::sync::Arc;
 use baran_proto::index::IndexConfig;
 
 use crate::data::DataDir;
+use crate::serve::ServeLimits;
 use crate::{Net, Node, NodeError, PeerAddr, SecretKey};
-
-/// Limits that the owner sets on what the node relays for others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayLimits {
-    /// Bytes a second for everybody together; 0 turns the role off.
-    pub rate_bytes_per_s: u64,
-    /// Bytes in 24 hours.
-    pub bytes_per_day: u64,
-    /// Peers that may be reached through this node at a time.
-    pub reservations: usize,
-}
-
-impl Default for RelayLimits {
-    /// 10 MB/s, 20 GB a day, 64 peers: a home line's spare capacity.
-    fn default() -> Self {
-        Self { rate_bytes_per_s: 10_000_000, bytes_per_day: 20_000_000_000, reservations: 64 }
-    }
-}
 
 /// Makes a [`Node`].
 #[derive(Debug)]
@@ -34,7 +17,7 @@ pub struct NodeBuilder {
     pub(crate) binds: Vec<SocketAddr>,
     pub(crate) peers: Vec<PeerAddr>,
     pub(crate) allow_nets: Vec<Net>,
-    pub(crate) relay: RelayLimits,
+    pub(crate) serve: ServeLimits,
     pub(crate) budget_bytes: u64,
     pub(crate) data: Option<Arc<DataDir>>,
     pub(crate) index: IndexConfig,
@@ -51,7 +34,7 @@ impl Default for NodeBuilder {
             binds: Vec::new(),
             peers: Vec::new(),
             allow_nets: Vec::new(),
-            relay: RelayLimits::default(),
+            serve: ServeLimits::default(),
             budget_bytes: 32 * 1024 * 1024,
             data: None,
             index: IndexConfig::default(),
@@ -98,10 +81,10 @@ impl NodeBuilder {
         self
     }
 
-    /// What the node may relay for others.
+    /// What the node may serve others: relay, answer and keep in the index, signal.
     #[must_use]
-    pub fn relay(mut self, limits: RelayLimits) -> Self {
-        self.relay = limits;
+    pub fn serve(mut self, limits: ServeLimits) -> Self {
+        self.serve = limits;
         self
     }
 
@@ -140,11 +123,11 @@ impl NodeBuilder {
         self
     }
 
-    /// A node that stays for a moment: it uses the index, but keeps nothing for others and makes
-    /// only the connections that it needs.
+    /// A node that stays for a moment: it uses the index, but serves nobody and makes only the
+    /// connections that it needs.
     #[must_use]
     pub fn passing(mut self) -> Self {
-        self.index.serves = false;
+        self.serve = ServeLimits::off();
         self.index.warm_near = 0;
         self.index.warm_random = 2;
         self

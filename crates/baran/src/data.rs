@@ -13,6 +13,7 @@
 //! | `peers` | the peer cache ([`baran_proto::peers`]) |
 //! | `peers.bad` | the last peer cache that could not be used |
 //! | `port` | the UDP port of last time, as text |
+//! | `serve` | what the owner lends, as text ([`ServeLimits`](crate::ServeLimits)) |
 //!
 //! Invariants: a key is whole or absent, whenever the machine stops; two processes that create it
 //! at once end with the same one; at most one [`DataLock`] of a directory exists, and a crash
@@ -113,6 +114,14 @@ pub enum DataError {
         dir: PathBuf,
         /// The process, if it told.
         pid: Option<u32>,
+    },
+    /// A file of settings says what cannot be.
+    #[error("{}: {error}: correct the line or remove the file", .path.display())]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: crate::SettingError,
     },
     /// The system refused.
     #[error("{what} {}: {error}", .path.display())]

@@ -16,12 +16,14 @@ mod connection;
 pub mod data;
 mod driver;
 mod find;
+mod host;
 #[cfg(feature = "lan")]
 mod lan;
 mod node;
 pub mod pair;
 mod persist;
 mod registry;
+mod serve;
 mod status;
 
 pub use baran_net::mux::{RecvStream, SendStream, SessionError};
@@ -30,13 +32,14 @@ pub use baran_proto::egress::Net;
 pub use baran_proto::id::{IdError, NodeId, SecretKey};
 pub use baran_proto::invite::{InviteError, PeerAddr};
 
-pub use self::config::{NodeBuilder, RelayLimits};
+pub use self::config::NodeBuilder;
 pub use self::connection::{Acceptor, Connection, PathWatch};
 pub use self::find::{Announcement, FindError, Lookup, PublishError, Receipt, Value};
 pub use self::node::{AcceptError, ConnectError, Node, NodeError};
 pub use self::persist::DiskError;
 #[cfg(feature = "mainline")]
 pub use self::registry::MainlineConfig;
+pub use self::serve::{Hours, HoursError, Pause, ServeLimits, ServeStatus, SettingError};
 pub use self::status::{
-    Event, IndexStatus, JoinedBy, PathInfo, PathKind, PeerStatus, RelayStatus, Status,
+    Event, IndexStatus, JoinedBy, PathInfo, PathKind, PeerStatus, PuzzleStatus, RelayStatus, Status,
 };

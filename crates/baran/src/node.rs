@@ -10,7 +10,7 @@ use baran_net::mux::SessionError;
 use baran_net::socket::SocketConfig;
 use baran_proto::egress::{Gate, GateConfig};
 use baran_proto::forward::{ForwardConfig, Forwarder};
-use baran_proto::index::{self, QueryId};
+use baran_proto::index::{self, IndexConfig, QueryId};
 use baran_proto::node::NodeConfig;
 use baran_proto::wire;
 use rand_chacha::ChaCha8Rng;
@@ -26,7 +26,7 @@ use crate::persist::{Disk, DiskError};
 use crate::registry::Identity;
 use crate::registry::Registry;
 use crate::{
-    Acceptor, Connection, Event, NodeBuilder, NodeId, PeerAddr, RelayLimits, SecretKey, Status,
+    Acceptor, Connection, Event, NodeBuilder, NodeId, PeerAddr, SecretKey, ServeLimits, Status,
 };
 
 /// Connections that wait to be accepted, for each application protocol.
@@ -115,9 +115,9 @@ fn given_secret(builder: &NodeBuilder) -> Result<Option<SecretKey>, NodeError> {
 }
 
 /// The forwarder's part of the owner's limits.
-fn forwarding(limits: &RelayLimits) -> ForwardConfig {
+fn forwarding(limits: &ServeLimits) -> ForwardConfig {
     ForwardConfig {
-        rate_bytes_per_s: limits.rate_bytes_per_s,
+        rate_bytes_per_s: if limits.is_on { limits.rate_bytes_per_s } else { 0 },
         burst_bytes: limits.rate_bytes_per_s / 4,
         bytes_per_day: limits.bytes_per_day,
         ..ForwardConfig::default()
@@ -142,7 +142,7 @@ fn registry(builder: &NodeBuilder, secret: &SecretKey) -> Registry {
         secret: secret.clone(),
         network: builder.network.clone(),
         allow_nets: builder.allow_nets.clone(),
-        is_lasting: builder.index.serves,
+        is_lasting: builder.serve.allow_anything(),
     };
     Registry::start(config, identity)
 }
@@ -174,15 +174,17 @@ impl Node {
         let id = secret.id();
         let disk = Disk::open(builder.data.clone(), &builder.network)?;
         let restored = disk.restore()?;
+        let kept = disk.kept()?;
         let registry = registry(&builder, &secret);
-        let limits = builder.relay;
+        let limits = builder.serve;
+        let serves = limits.allow_anything();
         let config = NodeConfig {
-            relays: limits.rate_bytes_per_s > 0,
+            relays: serves,
             relay_rate_bytes_per_s: limits.rate_bytes_per_s,
             reservations_max: limits.reservations,
             network: builder.network.clone(),
             allow_nets: builder.allow_nets.clone(),
-            index: builder.index,
+            index: IndexConfig { serves, ..builder.index },
             ..NodeConfig::default()
         };
         let forwarder = Forwarder::new(&forwarding(&limits), ChaCha8Rng::from_seed(draw()));
@@ -221,7 +223,7 @@ impl Node {
             registry,
         };
         let mut driver = Driver::new(machine, parts);
-        driver.boot(restored, ChaCha8Rng::from_seed(draw()));
+        driver.boot(restored, kept, ChaCha8Rng::from_seed(draw()));
         let lan = lan.and_then(|network| driver.find_lan(&network));
         let snapshot = driver.snapshot();
         tokio::spawn(driver.run(builder.peers, lan, command_inputs, endpoint_inputs, link_inputs));

@@ -12,6 +12,7 @@ use baran_proto::index::{DiskAction, Restored};
 use baran_proto::key::{KEY_LEN, Key};
 use baran_proto::peers::PeerCache;
 use baran_proto::record::Slot;
+use baran_proto::role::ROLE_LEN_MAX;
 use baran_proto::time::UnixTime;
 use baran_proto::wire::index::RecordKind;
 use baran_store::{Batch, Store, StoreError, Table};
@@ -23,6 +24,13 @@ use crate::data::{DataDir, DataError};
 /// Bytes of a slot as a key of the store: point, kind, author.
 const SLOT_LEN: usize = KEY_LEN + 1 + ID_LEN;
 
+/// The name of [`DiskAction::Role`] in the store.
+const ROLE: &[u8] = b"role";
+/// The name of what was served of a day's bytes: how much, and when that day ends.
+const SERVED: &[u8] = b"served";
+/// The name of what solves the puzzle, with the network's name behind it.
+const NONCE: &[u8] = b"nonce ";
+
 /// The disk of a node.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -30,6 +38,15 @@ pub(crate) struct Disk {
     network: String,
     pub(crate) cache: PeerCache,
     is_cache_changed: bool,
+}
+
+/// What the node itself, rather than the machine, wrote in an earlier run.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// Bytes served of a day, and when it ends.
+    pub(crate) served: Option<(u64, UnixTime)>,
+    /// What solves the puzzle in this network.
+    pub(crate) nonce: Option<u64>,
 }
 
 /// Why what lies on disk cannot be used.
@@ -109,9 +126,14 @@ impl Disk {
         }
         for item in store.scan(Table::Sequences)? {
             let (key, value) = item?;
-            if let (Some(slot), Some((sequence, until))) = (slot_of(&key), sequence_of(&value)) {
+            if let (Some(slot), Some((sequence, until))) = (slot_of(&key), number_and_time(&value))
+            {
                 restored.sequences.push((slot, sequence, until));
             }
+        }
+        let role = store.read(Table::State, ROLE)?.unwrap_or_default();
+        if role.len() <= ROLE_LEN_MAX {
+            restored.role = role;
         }
         Ok(restored)
     }
@@ -121,10 +143,68 @@ impl Disk {
         &self,
         action: DiskAction,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
+        self.write_batch(batch(action))
+    }
+
+    /// What else it holds.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub(crate) fn kept(&self) -> Result<Kept, DiskError> {
+        let Some((_, store)) = &self.place else { return Ok(Kept::default()) };
+        let served = store.read(Table::State, SERVED)?;
+        let nonce = store.read(Table::State, &self.nonce_name())?;
+        Ok(Kept {
+            served: served.as_deref().and_then(number_and_time),
+            nonce: nonce.and_then(|nonce| Some(u64::from_be_bytes(nonce.try_into().ok()?))),
+        })
+    }
+
+    fn nonce_name(&self) -> Vec<u8> {
+        [NONCE, self.network.as_bytes()].concat()
+    }
+
+    /// Whether anything is kept at all.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Writes what was served of a day, and when that ends.
+    pub(crate) fn write_served(
+        &self,
+        bytes: u64,
+        until: UnixTime,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
+        self.write_state(SERVED.to_vec(), with_time(bytes, until))
+    }
+
+    /// Writes what solves the puzzle.
+    pub(crate) fn write_nonce(
+        &self,
+        nonce: u64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
+        self.write_state(self.nonce_name(), nonce.to_be_bytes().to_vec())
+    }
+
+    fn write_state(
+        &self,
+        name: Vec<u8>,
+        value: Vec<u8>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
+        let mut batch = Batch::new();
+        batch.put(Table::State, name, value);
+        self.write_batch(batch)
+    }
+
+    fn write_batch(
+        &self,
+        batch: Batch,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
         let store = self.place.as_ref().map(|(_, store)| store.clone());
         async move {
             match store {
-                Some(store) => store.write(batch(action)).await,
+                Some(store) => store.write(batch).await,
                 None => Ok(()),
             }
         }
@@ -179,20 +259,22 @@ fn slot_of(key: &[u8]) -> Option<Slot> {
     Some(Slot { key: Key::from_bytes(*point), kind, author })
 }
 
-fn sequence_of(value: &[u8]) -> Option<(u64, UnixTime)> {
-    let (sequence, until) = value.split_first_chunk::<8>()?;
+fn with_time(number: u64, until: UnixTime) -> Vec<u8> {
+    [number.to_be_bytes(), until.as_secs().to_be_bytes()].concat()
+}
+
+fn number_and_time(value: &[u8]) -> Option<(u64, UnixTime)> {
+    let (number, until) = value.split_first_chunk::<8>()?;
     let until = u64::from_be_bytes(until.try_into().ok()?);
-    Some((u64::from_be_bytes(*sequence), UnixTime::from_secs(until)))
+    Some((u64::from_be_bytes(*number), UnixTime::from_secs(until)))
 }
 
 fn batch(action: DiskAction) -> Batch {
     let mut batch = Batch::new();
     match action {
         DiskAction::Keep { slot, record, sequence, remember_until } => {
-            let mut value = sequence.to_be_bytes().to_vec();
-            value.extend(remember_until.as_secs().to_be_bytes());
             batch.put(Table::Records, key_of(&slot), record.to_vec());
-            batch.put(Table::Sequences, key_of(&slot), value);
+            batch.put(Table::Sequences, key_of(&slot), with_time(sequence, remember_until));
         }
         DiskAction::Drop(slots) => {
             for slot in slots {
@@ -207,6 +289,9 @@ fn batch(action: DiskAction) -> Batch {
         DiskAction::Own { slot, record } => {
             batch.put(Table::Own, key_of(&slot), record.to_vec());
         }
+        DiskAction::Role(bytes) => {
+            batch.put(Table::State, ROLE.to_vec(), bytes);
+        }
     }
     batch
 }
@@ -214,6 +299,20 @@ fn batch(action: DiskAction) -> Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn roles_come_back_from_the_store() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Arc::new(DataDir::open(&place.path().join("data")).unwrap());
+        let disk = Disk::open(Some(Arc::clone(&dir)), "main").unwrap();
+        assert!(disk.restore().unwrap().role.is_empty());
+        for bytes in [vec![1; 9], vec![2; ROLE_LEN_MAX]] {
+            disk.write(DiskAction::Role(bytes.clone())).await.unwrap();
+            assert_eq!(disk.restore().unwrap().role, bytes);
+        }
+        disk.write(DiskAction::Role(vec![3; ROLE_LEN_MAX + 1])).await.unwrap();
+        assert!(disk.restore().unwrap().role.is_empty(), "nothing of ours is that long");
+    }
 
     #[test]
     fn a_slot_comes_back_from_its_key() {

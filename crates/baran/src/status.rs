@@ -6,7 +6,8 @@ use std::time::Duration;
 use baran_proto::bootstrap::How;
 use baran_proto::path::{Remote, Selected};
 
-use crate::{Mapping, NodeId, RelayLimits};
+use crate::serve::ServeStatus;
+use crate::{Mapping, NodeId};
 
 /// Whether a path leads straight to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,8 +174,12 @@ pub struct Status {
     pub observed: Vec<SocketAddr>,
     /// How its NAT maps it.
     pub mapping: Mapping,
+    /// What it may serve others, and how much of that it did.
+    pub serve: ServeStatus,
     /// What it relays for others.
     pub relay: RelayStatus,
+    /// How far the puzzle of its identity is.
+    pub puzzle: PuzzleStatus,
     /// The peers that relay and signal for it.
     pub homes: Vec<NodeId>,
     /// Its part in the index.
@@ -188,16 +193,32 @@ pub struct Status {
 /// What a node relays for others.
 #[derive(Debug, Clone)]
 pub struct RelayStatus {
-    /// The owner's limits.
-    pub limits: RelayLimits,
     /// Peers that may be reached through it.
     pub reservations: Vec<NodeId>,
     /// Pairs of peers that it forwards for, the one that asked first.
     pub channels: Vec<(NodeId, NodeId)>,
     /// Bytes forwarded since its start.
     pub bytes: u64,
-    /// Bytes forwarded of those that the owner allows a day.
-    pub bytes_today: u64,
+}
+
+/// How far the puzzle of an identity is, which it solves before it may vote or be elected
+/// ([`baran_proto::role::puzzle`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PuzzleStatus {
+    /// The node does not solve it: it serves nobody, or its identity ends with it.
+    Unwanted,
+    /// It is being solved.
+    Solving {
+        /// Tries that were made since the node's start.
+        tries: u64,
+        /// Tries that it takes on average.
+        expected: u64,
+    },
+    /// It is solved.
+    Solved {
+        /// By this.
+        nonce: u64,
+    },
 }
 
 /// A peer that a node is connected to.

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use baran::pair::PairCode;
-use baran::{Net, NodeId, PeerAddr};
+use baran::{Hours, HoursError, Net, NodeId, PeerAddr, ServeLimits};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -47,6 +48,9 @@ pub(crate) enum Command {
     /// Show addresses, NAT, peers and what this node does for others
     #[command(after_long_help = help::STATUS)]
     Status(NodeArgs),
+    /// Show what this node serves others, and how near its limits it is
+    #[command(after_long_help = help::ROLES)]
+    Roles(NodeArgs),
     /// Show this node's id
     #[command(after_long_help = help::ID)]
     Id,
@@ -112,20 +116,72 @@ pub(crate) struct NodeArgs {
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
-    /// Bytes a second to relay for others at most, such as 500K or 10M; off relays nothing
-    /// [default: 10M]
-    #[arg(long, value_name = "RATE", value_parser = rate::parse)]
-    pub(crate) relay_limit: Option<u64>,
-    /// Bytes to relay for others in 24 hours at most, such as 5G [default: 20G]
-    #[arg(long, value_name = "BYTES", value_parser = rate::parse)]
-    pub(crate) relay_bytes_per_day: Option<u64>,
-    /// Peers that may be reached through this node at a time [default: 64]
-    #[arg(long, value_name = "N")]
-    pub(crate) relay_reservations: Option<u16>,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
     /// Ask a public registry for peers when nobody else answers, and be listed there; it tells the
     /// world that this address runs a node, see below
     #[arg(long, value_name = "NAME")]
     pub(crate) registry: Option<Registry>,
+}
+
+/// What the owner lends. What is given is kept for later runs.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Whether to serve others: relay, signal, keep and answer the index. Even with auto never on
+    /// battery or where the way out is metered [default: auto]
+    #[arg(long, value_name = "auto|off")]
+    pub(crate) serve: Option<ServeMode>,
+    /// Bytes a second to serve at most, such as 500K or 10M [default: 10M]
+    #[arg(long, value_name = "RATE", value_parser = rate::parse)]
+    pub(crate) serve_rate: Option<u64>,
+    /// Bytes to serve in 24 hours at most, such as 5G [default: 20G]
+    #[arg(long, value_name = "BYTES", value_parser = rate::parse)]
+    pub(crate) serve_bytes_per_day: Option<u64>,
+    /// Hours to serve in by this machine's clock, such as 22-6, or always [default: always]
+    #[arg(long, value_name = "HOURS")]
+    pub(crate) serve_hours: Option<ServeHours>,
+    /// Peers that may be reached through this node at a time [default: 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) serve_reservations: Option<u16>,
+}
+
+impl ServeArgs {
+    /// Puts what is given in the place of what holds; tells whether anything was.
+    pub(crate) fn apply(&self, limits: &mut ServeLimits) -> bool {
+        let before = limits.clone();
+        let Self { serve, serve_rate, serve_bytes_per_day, serve_hours, serve_reservations } = self;
+        if let Some(serve) = serve {
+            limits.is_on = *serve == ServeMode::Auto;
+        }
+        if let Some(hours) = serve_hours {
+            limits.hours = hours.0;
+        }
+        limits.rate_bytes_per_s = serve_rate.unwrap_or(limits.rate_bytes_per_s);
+        limits.bytes_per_day = serve_bytes_per_day.unwrap_or(limits.bytes_per_day);
+        limits.reservations = serve_reservations.map_or(limits.reservations, usize::from);
+        *limits != before
+    }
+}
+
+/// Whether a node serves others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServeMode {
+    /// Where it costs the owner nothing but capacity to spare
+    Auto,
+    /// Never
+    Off,
+}
+
+/// Hours to serve in; `None` for always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServeHours(Option<Hours>);
+
+impl FromStr for ServeHours {
+    type Err = HoursError;
+
+    fn from_str(text: &str) -> Result<Self, HoursError> {
+        if text == "always" { Ok(Self(None)) } else { text.parse().map(|hours| Self(Some(hours))) }
+    }
 }
 
 /// Public registries.
@@ -331,6 +387,24 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_given_of_what_is_lent_takes_the_place_of_what_holds() {
+        let limits_after = |words: &[&str], limits: &mut ServeLimits| {
+            let cli = Cli::try_parse_from([&["baran", "up"], words].concat()).unwrap();
+            let Command::Up(up) = cli.command else { panic!("{words:?}") };
+            up.serve.apply(limits)
+        };
+        let mut limits = ServeLimits::default();
+        assert!(!limits_after(&[], &mut limits));
+        assert!(limits_after(&["--serve-hours", "22-6", "--serve-rate", "1M"], &mut limits));
+        assert!(limits_after(&["--serve", "off", "--serve-bytes-per-day", "5G"], &mut limits));
+        assert_eq!(limits.hours.map(|hours| hours.to_string()).as_deref(), Some("22-6"));
+        assert_eq!((limits.is_on, limits.rate_bytes_per_s), (false, 1_000_000));
+        assert_eq!((limits.bytes_per_day, limits.reservations), (5_000_000_000, 64));
+        assert!(limits_after(&["--serve", "auto", "--serve-hours", "always"], &mut limits));
+        assert_eq!((limits.is_on, limits.hours), (true, None));
     }
 
     #[test]

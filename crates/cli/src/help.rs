@@ -31,6 +31,11 @@ and whenever something changes
   {\"event\":\"serving\",\"peer\",\"granted\":true|false}      this node relays to the peer
   {\"event\":\"unreachable\",\"peer\"}                        nobody could be asked; tried again
 
+What is given of --serve, --serve-rate, --serve-bytes-per-day, --serve-hours and --serve-reservations
+is kept in the data directory and holds for later runs too, until something else is given. The rate
+and the bytes of a day are limits of all that is served together: relayed bytes, answers of the
+index, signalling. Bytes of the day are counted over restarts. `baran roles` shows where it stands.
+
 --registry mainline lets a node that has had no peer for 12 s look for some in the BitTorrent
 Mainline DHT, and lists it there while it has none or strangers can reach it. Everybody who knows
 the network's name can then read that this address runs the node with this id. Off unless given, and
@@ -72,6 +77,7 @@ With --json, one object:
    \"relay\":{\"rate_bytes_per_s\",\"bytes_per_day\",\"reservations_max\",   the owner's limits
             \"serving\":[id...],   peers that this node relays and signals for
             \"channels\":[{\"from\",\"to\"}...],\"bytes\",\"bytes_today\"},
+   \"serve\",\"puzzle\":           as `baran roles` has them
    \"index\":{\"joined_by\":\"lan\"|\"cache\"|\"configured\"|\"incoming\"|null,   null: alone
             \"table\",\"warm\",          peers in the table; warm connections
             \"records\",\"record_bytes\",   kept for others
@@ -79,6 +85,18 @@ With --json, one object:
             \"clock_skew_s\",           by which the peers' calendars are ahead
             \"requests_sent\",\"requests_served\"},
    \"peers\":[{\"id\",\"path\",\"via\",\"remote\",\"rtt_ms\",\"sessions\"}...]}";
+
+pub(crate) const ROLES: &str = "\
+With --json, one object:
+  {\"id\",\"daemon\":true|false,
+   \"serve\":{\"mode\":\"auto\"|\"off\",
+            \"paused\":\"off\"|\"hours\"|\"battery\"|\"metered\"|\"day-used\"|null,   null: it serves
+            \"rate_bytes_per_s\",\"bytes_per_day\",\"hours\",\"reservations_max\",   the owner's limits
+            \"bytes_today\",\"day_ends_s\"},
+   \"relay\":{\"serving\":[id...],\"channels\":[{\"from\",\"to\"}...],\"bytes\"},
+   \"index\":{\"records\",\"record_bytes\",\"requests_served\",\"answer_bytes\"},
+   \"puzzle\":{\"state\":\"unwanted\"|\"solving\"|\"solved\",\"tries\",\"expected\"},
+   \"homes\":[{\"id\",\"path\",\"via\",\"remote\",\"rtt_ms\"}...]}";
 
 pub(crate) const ID: &str = "\
 Makes the identity if the data directory has none. With --json: {\"id\"}";

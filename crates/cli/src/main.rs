@@ -69,6 +69,7 @@ fn run(cli: &Cli, start: Instant, output: Output) -> Result<bool> {
             Command::Ping(args) => Box::pin(ping::run(global, args, start, output)).await,
             Command::Pipe(args) => Box::pin(pipe::run(global, args, output)).await.map(|()| true),
             Command::Status(args) => about::status(global, args, output).await.map(|()| true),
+            Command::Roles(args) => about::roles(global, args, output).await.map(|()| true),
             Command::Id => about::id(global, output).map(|()| true),
             Command::Invite(args) if args.words => {
                 pair::invite(global, &args.node, output).await.map(|()| true)

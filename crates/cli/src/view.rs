@@ -223,7 +223,9 @@ fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
 }
 
 pub(crate) use self::find::{Announced, FoundPeer, Kept, PairEvent, Resolved, ValueView};
+pub(crate) use self::roles::Roles;
 pub(crate) use self::status::Status;
 
 mod find;
+mod roles;
 mod status;

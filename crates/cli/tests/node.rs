@@ -1,4 +1,4 @@
-//! `up`, `id`, `invite`, `status`, and what a data directory and a port may be.
+//! `up`, `id`, `invite`, `status`, `roles`, and what a data directory and a port may be.
 
 mod common;
 
@@ -54,8 +54,8 @@ fn people_read_the_same_as_text() {
 #[test]
 fn status_tells_about_both_sides() {
     let (first, second) = (Home::new(), Home::new());
-    let a = first.up(&["--relay-limit", "1.5M", "--relay-reservations", "7"]);
-    let mut b = second.up(&["--peer", &a.invite, "--relay-limit", "off"]);
+    let a = first.up(&["--serve-rate", "1.5M", "--serve-reservations", "7"]);
+    let mut b = second.up(&["--peer", &a.invite, "--serve", "off"]);
     b.until(|event| event["event"] == "joined");
     let (code, lines) = json(&mut first.command(&["status"]));
     assert_eq!((code, lines.len()), (0, 1));
@@ -87,6 +87,52 @@ fn status_tells_about_both_sides() {
     assert!(text.contains("the owner switched it off"), "{text}");
     a.terminate();
     b.terminate();
+}
+
+#[test]
+fn what_the_owner_lends_is_kept_and_shown() {
+    let home = Home::new();
+    let roles = |daemon| {
+        let (code, lines) = json(&mut home.command(&["roles"]));
+        assert_eq!((code, lines.len()), (0, 1));
+        assert_eq!(lines[0]["daemon"], daemon);
+        lines[0].clone()
+    };
+    let lent = ["--serve-rate", "2M", "--serve-bytes-per-day", "1G", "--serve-hours", "0-24"];
+    home.up(&lent).terminate();
+    let daemon = home.up(&["--serve-reservations", "9"]);
+    let before = roles(true);
+    assert_eq!(before["id"], *daemon.id);
+    let serve = &before["serve"];
+    assert_eq!((&serve["mode"], &serve["hours"]), (&"auto".into(), &"0-24".into()));
+    assert_eq!(serve["rate_bytes_per_s"], 2_000_000);
+    assert_eq!(
+        (&serve["bytes_per_day"], &serve["reservations_max"]),
+        (&1_000_000_000.into(), &9.into())
+    );
+    assert!(serve["bytes_today"].is_u64() && serve["day_ends_s"].as_u64().unwrap() <= 86_400);
+    assert!(before["homes"].is_array() && before["relay"]["channels"].is_array());
+    assert!(before["index"]["answer_bytes"].is_u64());
+    let is_solved = || roles(true)["puzzle"]["state"] == "solved";
+    let start = Instant::now();
+    while !is_solved() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(is_solved());
+    let text = finish(home.command(&["roles"]).spawn_piped()).stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("of 1.0 GB") && text.contains("puzzle     solved"), "{text}");
+    daemon.terminate();
+    home.up(&["--serve", "off"]).terminate();
+    let file = std::fs::read_to_string(home.data().join("serve")).unwrap();
+    assert!(file.contains("serve off\n") && file.contains("hours 0-24\n"), "{file}");
+    let daemon = home.up(&[]);
+    let off = roles(true);
+    assert_eq!((&off["serve"]["mode"], &off["serve"]["paused"]), (&"off".into(), &"off".into()));
+    daemon.terminate();
+    std::fs::write(home.data().join("serve"), "rate fast\n").unwrap();
+    let text = failure(&mut home.node(&["up"]), 1);
+    assert!(text.contains("\"rate fast\" is no setting"), "{text}");
 }
 
 #[test]
@@ -228,7 +274,8 @@ fn wrong_command_lines_end_with_2() {
     for (words, expect) in [
         (&["up", "--bind", "nowhere"][..], "nowhere"),
         (&["up", "--allow-net", "10.0.0.0/99"], "10.0.0.0/99"),
-        (&["up", "--relay-limit", "fast"], "is no amount of bytes"),
+        (&["up", "--serve-hours", "night"], "such as 22-6"),
+        (&["up", "--serve-rate", "fast"], "is no amount of bytes"),
         (&["ping"], "PEER"),
         (&["dance"], "dance"),
     ] {
@@ -286,6 +333,7 @@ fn help_documents_the_json() {
         ("ping", "direct_after_ms"),
         ("pipe", "\"event\":\"open\""),
         ("status", "address-dependent"),
+        ("roles", "bytes_today"),
         ("id", "{\"id\"}"),
         ("invite", "\"event\":\"code\""),
         ("join", "\"event\":\"paired\""),

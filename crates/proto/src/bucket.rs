@@ -42,14 +42,20 @@ impl TokenBucket {
     /// Takes `n` tokens if that many are there; otherwise takes none and returns false.
     #[inline]
     pub fn try_take(&mut self, now: Instant, n: u64) -> bool {
+        self.try_take_leaving(now, n, 0)
+    }
+
+    /// Takes `n` tokens if `leave` are there besides; otherwise takes none and returns false.
+    #[inline]
+    pub fn try_take_leaving(&mut self, now: Instant, n: u64, leave: u64) -> bool {
         self.refill(now);
         // A product that saturates exceeds every level, because of BURST_MAX.
         match self.level_parts.checked_sub(n.saturating_mul(PARTS_PER_TOKEN)) {
-            Some(rest) => {
+            Some(rest) if rest >= leave.saturating_mul(PARTS_PER_TOKEN) => {
                 self.level_parts = rest;
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 
@@ -70,19 +76,19 @@ impl TokenBucket {
     }
 }
 
-/// Caps what is used in each window of 24 hours, counted from the first use.
+/// Caps what is used in each window of 24 hours, counted from the first look.
 #[derive(Clone, Debug)]
 pub struct DayBudget {
     limit: u64,
     used: u64,
-    started: Option<Instant>,
+    ends: Option<Instant>,
 }
 
 impl DayBudget {
     /// Creates a budget of `limit` units a day; 0 grants nothing, `u64::MAX` never binds.
     #[must_use]
     pub const fn new(limit: u64) -> Self {
-        Self { limit, used: 0, started: None }
+        Self { limit, used: 0, ends: None }
     }
 
     /// Tells whether `n` more units fit into the window of `now`.
@@ -98,22 +104,35 @@ impl DayBudget {
         self.used = self.used.saturating_add(n);
     }
 
-    /// Returns the units used in the window of the last [`Self::fits`].
-    #[must_use]
-    pub const fn used(&self) -> u64 {
+    /// Goes on with a window that has `left` to go, a day at most, and `used` units used.
+    pub fn resume(&mut self, now: Instant, used: u64, left: Duration) {
+        self.used = used;
+        self.ends = Some(now + left.min(DAY));
+    }
+
+    /// Returns the units used in the window of `now`.
+    #[inline]
+    pub fn used(&mut self, now: Instant) -> u64 {
+        self.roll(now);
         self.used
     }
 
+    /// Returns when the window of `now` ends.
     #[inline]
-    fn roll(&mut self, now: Instant) {
-        let started = *self.started.get_or_insert(now);
-        let age_us = now.as_micros().saturating_sub(started.as_micros());
-        if age_us >= DAY_US {
-            // Windows keep their phase, so that a budget cannot be had twice around one edge.
-            let start_us = now.as_micros() - age_us % DAY_US;
-            self.started = Some(Instant::from_micros(start_us));
-            self.used = 0;
+    pub fn ends(&mut self, now: Instant) -> Instant {
+        self.roll(now)
+    }
+
+    #[inline]
+    fn roll(&mut self, now: Instant) -> Instant {
+        let ends = *self.ends.get_or_insert(now + DAY);
+        if now < ends {
+            return ends;
         }
+        // Windows keep their phase, so that a budget cannot be had twice around one edge.
+        let over_us = (now.as_micros() - ends.as_micros()) % DAY_US;
+        self.used = 0;
+        *self.ends.insert(now + Duration::from_micros(DAY_US - over_us))
     }
 }
 
@@ -185,6 +204,18 @@ mod tests {
         day.charge(100);
         assert!(!day.fits(at(third + DAY_US - 1), 1));
         assert!(day.fits(at(third + DAY_US), 1));
+    }
+
+    #[test]
+    fn a_day_goes_on_where_an_earlier_run_left_it() {
+        let mut day = DayBudget::new(100);
+        assert_eq!((day.used(at(5)), day.ends(at(5))), (0, at(5 + DAY_US)));
+        day.resume(at(5), 70, Duration::from_secs(1));
+        assert!(day.fits(at(1_000_004), 30) && !day.fits(at(1_000_004), 31));
+        assert!(day.fits(at(1_000_005), 100));
+        assert_eq!(day.ends(at(1_000_005)), at(1_000_005 + DAY_US));
+        day.resume(at(0), 100, DAY * 2);
+        assert!(!day.fits(at(DAY_US - 1), 1) && day.fits(at(DAY_US), 1));
     }
 
     #[test]

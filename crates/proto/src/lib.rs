@@ -9,6 +9,7 @@
 //! Invariants: the same inputs at the same times give the same outputs; every queue, table and
 //! message is bounded; a peer's misbehaviour is data, never a panic.
 
+pub mod allowance;
 pub mod bootstrap;
 pub mod bucket;
 pub mod candidate;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baran::{
-    Acceptor, Connection, Event, Node, PathKind, PeerAddr, RecvStream, RelayLimits, SendStream,
+    Acceptor, Connection, Event, Node, PathKind, PeerAddr, RecvStream, SendStream, ServeLimits,
 };
 
 use crate::host::{Host, Outcome};
@@ -19,10 +19,10 @@ const V6: &str = "[::1]:0";
 
 /// A node that relays whatever comes, bound to `binds`.
 async fn node(binds: &[&str], home: Option<PeerAddr>) -> Outcome<Node> {
-    let mut builder = Node::builder().relay(RelayLimits {
+    let mut builder = Node::builder().serve(ServeLimits {
         rate_bytes_per_s: 100_000_000_000,
         bytes_per_day: u64::MAX,
-        ..RelayLimits::default()
+        ..ServeLimits::default()
     });
     for bind in binds {
         builder = builder.bind(bind.parse()?);

@@ -10,13 +10,18 @@ use std::sync::{Mutex, PoisonError};
 use baran_proto::peers::{CACHE_LEN_MAX, CacheError, PeerCache};
 
 use super::{DataDir, DataError, open_checked};
+use crate::ServeLimits;
 
 const PEERS: &str = "peers";
 const PEERS_BAD: &str = "peers.bad";
 const PORT: &str = "port";
+const SERVE: &str = "serve";
 
 /// Digits of a port, a line's end, and some room for who edits the file.
 const PORT_LEN_MAX: usize = 32;
+
+/// Bytes of the settings of what is served: ten times what this program writes, for who edits them.
+const SERVE_LEN_MAX: usize = 1_024;
 
 /// Held while a file is written: tasks of one process must not write the same new file.
 static WRITING: Mutex<()> = Mutex::new(());
@@ -85,6 +90,28 @@ impl DataDir {
     /// If it cannot be written; what was there before stays.
     pub fn save_port(&self, port: u16) -> Result<(), DataError> {
         self.replace(PORT, format!("{port}\n").as_bytes())
+    }
+
+    /// What the owner said last of what is to be served; if nothing, the default.
+    ///
+    /// # Errors
+    ///
+    /// If the file is a symbolic link, is of another user, is open to others, cannot be read, or
+    /// says something else: what an owner limits is not guessed.
+    pub fn serve_limits(&self) -> Result<ServeLimits, DataError> {
+        let bytes = self.read(SERVE, SERVE_LEN_MAX)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let decoded = ServeLimits::decode(&text);
+        decoded.map_err(|error| DataError::Setting { path: self.path.join(SERVE), error })
+    }
+
+    /// Writes what the owner says of it. Returns when it is on disk; blocks until then.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; what was there before stays.
+    pub fn save_serve_limits(&self, limits: &ServeLimits) -> Result<(), DataError> {
+        self.replace(SERVE, limits.encode().as_bytes())
     }
 
     /// The content of a file, if it is there: `len_max` bytes and one more, by which the caller

@@ -28,8 +28,8 @@ impl Driver {
                     }
                 }
                 Output::Send { link, message } => {
-                    if let Some(link) = self.links.get(&link) {
-                        link.send(message);
+                    if self.links.contains_key(&link) && self.may_send(&message) {
+                        self.links[&link].send(message);
                     }
                 }
                 Output::Path { link, action } => self.path_action(link, &action),
@@ -164,12 +164,12 @@ impl Driver {
             addresses: snapshot.addresses,
             observed: candidates.observed(),
             mapping: candidates.mapping(),
+            serve: self.serve_status(),
+            puzzle: self.puzzle.status(),
             relay: RelayStatus {
-                limits: self.limits.clone(),
                 reservations: self.node.reservations().collect(),
                 channels: self.node.channels().collect(),
                 bytes: forwarded.bytes,
-                bytes_today: forwarded.day_bytes,
             },
             homes: self.node.our_homes().into_iter().map(|home| home.id).collect(),
             index: self.index_status(),

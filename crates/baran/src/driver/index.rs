@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::{Command, Driver, OFFER_MAX};
 use crate::find::Question;
-use crate::persist::unix_now;
+use crate::persist::{Kept, unix_now};
 use crate::registry::Situation;
 use crate::{IndexStatus, NodeId, PeerAddr};
 
@@ -54,12 +54,18 @@ pub(super) struct Queries {
 
 impl Driver {
     /// Gives the machine what it had when it ran last.
-    pub(crate) fn boot(&mut self, restored: Restored, mut rng: ChaCha8Rng) {
+    pub(crate) fn boot(&mut self, restored: Restored, kept: Kept, mut rng: ChaCha8Rng) {
+        self.resume_day(kept.served);
+        self.see_to_serving();
         self.input(Input::Clock(unix_now()));
         self.input(Input::Restore(restored));
         let cached = self.disk.cache.order(unix_now(), &mut rng);
         debug!(cached = cached.len(), "peers of earlier runs");
         self.input(Input::Boot(cached));
+        // An identity that ends with the process is not worth it.
+        if self.serving.is_wanted() && self.disk.is_lasting() {
+            self.solve_puzzle(kept.nonce);
+        }
     }
 
     /// Looks for peers on the local network.

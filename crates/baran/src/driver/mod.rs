@@ -7,6 +7,8 @@
 
 mod actions;
 mod index;
+mod puzzle;
+mod serve;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use baran_net::endpoint::{Endpoint, EndpointEvent, NewLink};
 use baran_net::link::{Link, LinkEvent, link_code};
+use baran_proto::allowance::Lease;
 use baran_proto::candidate::covers;
 use baran_proto::egress::canonical;
 use baran_proto::machine::{Machine, check_deadline};
@@ -27,10 +30,13 @@ use tokio::task::AbortHandle;
 use tracing::{debug, trace};
 
 use self::index::{Lan, Queries, found};
+use self::puzzle::Puzzle;
+use self::serve::Serving;
 use crate::find::Question;
+use crate::host::Circumstances;
 use crate::persist::{Disk, unix_now};
 use crate::registry::Registry;
-use crate::{Event, JoinedBy, NodeId, PeerAddr, RelayLimits, Status};
+use crate::{Event, JoinedBy, NodeId, PeerAddr, ServeLimits, Status};
 
 /// Pause between ticks.
 const TICK: Duration = Duration::from_millis(500);
@@ -41,6 +47,9 @@ const TICKS_PER_LOOK: u32 = 10;
 /// Ticks between looks at who is linked, for the peer cache: who is killed soon after it joined
 /// must find back too.
 const TICKS_PER_NOTE: u32 = 4;
+
+/// Ticks between looks at the machine: battery, way out, hour.
+const TICKS_PER_HOST: u32 = 120;
 
 /// Ticks without a session after which a retired link is closed.
 const RETIRED_TICKS: u32 = 4;
@@ -78,6 +87,12 @@ pub(crate) enum Command {
     Close(oneshot::Sender<()>),
     /// A relayed path could not be opened (from a task of the driver's own).
     RelayPathFailed(LinkId),
+    /// A part of the day's bytes is on disk as served, or cannot be (likewise).
+    Leased(Option<Lease>),
+    /// The machine was looked at (likewise).
+    Circumstances(Circumstances),
+    /// This nonce solves the puzzle (likewise).
+    PuzzleSolved(u64),
 }
 
 /// What the owner can read without asking.
@@ -93,7 +108,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct Parts {
     pub(crate) endpoint: Endpoint,
     pub(crate) disk: Disk,
-    pub(crate) limits: RelayLimits,
+    pub(crate) limits: ServeLimits,
     pub(crate) network: String,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) registry: Registry,
@@ -105,7 +120,8 @@ pub(crate) struct Driver {
     node: Node,
     endpoint: Endpoint,
     disk: Disk,
-    limits: RelayLimits,
+    serving: Serving,
+    puzzle: Puzzle,
     network: String,
     events: broadcast::Sender<Event>,
     registry: Registry,
@@ -129,7 +145,8 @@ impl Driver {
             node,
             endpoint,
             disk,
-            limits,
+            serving: Serving::new(limits),
+            puzzle: Puzzle::default(),
             network,
             events,
             registry,
@@ -196,9 +213,12 @@ impl Driver {
         };
         self.endpoint.close().await;
         self.note_peers();
+        self.save_day().await;
         if let Some(saving) = self.disk.save_cache() {
             drop(saving.await);
         }
+        // Whoever waits for the end may use the data directory at once.
+        drop(self);
         if let Some(reply) = closing {
             let _ = reply.send(());
         }
@@ -227,6 +247,9 @@ impl Driver {
             Command::DiskDone { token, is_kept } => self.input(Input::DiskDone { token, is_kept }),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::RelayPathFailed(link) => self.input(Input::RelayPathFailed(link)),
+            Command::Leased(lease) => self.handle_leased(lease),
+            Command::Circumstances(found) => self.handle_circumstances(found),
+            Command::PuzzleSolved(nonce) => self.handle_puzzle_solved(nonce),
             Command::Close(reply) => drop(reply),
         }
     }
@@ -304,6 +327,10 @@ impl Driver {
             self.note_peers();
             drop(self.disk.save_cache());
         }
+        if self.ticks.is_multiple_of(TICKS_PER_HOST) {
+            self.look_at_host();
+        }
+        self.see_to_serving();
         self.withdraw_queries();
         self.tell_registry();
         let used: Vec<_> =

@@ -1,4 +1,4 @@
-//! Commands that tell something and end: `id`, `invite`, `status`, `completions`, `man`.
+//! Commands that tell something and end: `id`, `invite`, `status`, `roles`, `completions`, `man`.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -36,6 +36,21 @@ pub(crate) async fn status(global: &Global, args: &NodeArgs, output: Output) -> 
     client.close().await;
     match answer? {
         Message::Status(status) => Ok(output.item(&*status)?),
+        other => bail!("the node gave an unexpected answer: {other:?}"),
+    }
+}
+
+/// `baran roles`.
+///
+/// # Errors
+///
+/// If no node can be asked.
+pub(crate) async fn roles(global: &Global, args: &NodeArgs, output: Output) -> Result<()> {
+    let mut client = Client::open(global, args, output).await?;
+    let answer = ask(&mut client, Command::Roles).await;
+    client.close().await;
+    match answer? {
+        Message::Roles(roles) => Ok(output.item(&*roles)?),
         other => bail!("the node gave an unexpected answer: {other:?}"),
     }
 }

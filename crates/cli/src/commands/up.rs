@@ -7,14 +7,15 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use baran::{Event, JoinedBy, Node, NodeBuilder, RelayLimits};
+use baran::data::DataDir;
+use baran::{Event, JoinedBy, Node, NodeBuilder, ServeLimits};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Ending;
-use crate::args::{Global, Registry, UpArgs};
+use crate::args::{Global, Registry, ServeArgs, UpArgs};
 use crate::daemon::client::{builder, data_dir, network};
 use crate::daemon::server::{Server, Socket};
 use crate::output::Output;
@@ -37,7 +38,7 @@ pub(crate) async fn run(global: &Global, args: &UpArgs, output: Output) -> Resul
     let mut ending = Ending::new()?;
     let dir = data_dir(global)?;
     let _lock = dir.lock()?;
-    let builder = builder(&dir, &args.node)?.relay(limits(args));
+    let builder = builder(&dir, &args.node)?.serve(serve_limits(&dir, &args.serve)?);
     let node = registry(builder, args.registry)?.spawn().await?;
     let responder = Responder::new(&node)?;
     let events = node.events();
@@ -76,13 +77,13 @@ fn registry(builder: NodeBuilder, registry: Option<Registry>) -> Result<NodeBuil
     }
 }
 
-fn limits(args: &UpArgs) -> RelayLimits {
-    let usual = RelayLimits::default();
-    RelayLimits {
-        rate_bytes_per_s: args.relay_limit.unwrap_or(usual.rate_bytes_per_s),
-        bytes_per_day: args.relay_bytes_per_day.unwrap_or(usual.bytes_per_day),
-        reservations: args.relay_reservations.map_or(usual.reservations, usize::from),
+/// What the owner lends: what is given here and kept, and what was before.
+fn serve_limits(dir: &DataDir, args: &ServeArgs) -> Result<ServeLimits> {
+    let mut limits = dir.serve_limits()?;
+    if args.apply(&mut limits) {
+        dir.save_serve_limits(&limits)?;
     }
+    Ok(limits)
 }
 
 /// Writes what happens to the node.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use baran::data::{DataDir, DataError, DataLock};
 use baran::pair::PairedPeers;
-use baran::{Node, NodeBuilder, RelayLimits};
+use baran::{Node, NodeBuilder};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
@@ -134,9 +134,7 @@ impl Client {
     }
 
     async fn with_own_node(dir: &DataDir, lock: DataLock, args: &NodeArgs) -> Result<Self> {
-        // A relay that leaves in a moment helps nobody.
-        let relay = RelayLimits { rate_bytes_per_s: 0, bytes_per_day: 0, reservations: 0 };
-        let node = builder(dir, args)?.relay(relay).passing().spawn().await?;
+        let node = builder(dir, args)?.passing().spawn().await?;
         let responder = Responder::new(&node)?;
         let server = Arc::new(Server::new(node.clone(), network(args), false, dir));
         let (ours, theirs) = tokio::io::duplex(MEMORY_LEN);

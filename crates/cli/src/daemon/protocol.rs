@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::view::{
-    Announced, FoundPeer, InviteView, Kept, PairEvent, PingLost, PipeEvent, Pong, Status, Summary,
-    ValueView,
+    Announced, FoundPeer, InviteView, Kept, PairEvent, PingLost, PipeEvent, Pong, Roles, Status,
+    Summary, ValueView,
 };
 
 /// Protocol of pings between nodes: whatever is written on a stream comes back, to its end.
@@ -50,6 +50,8 @@ pub(crate) struct Request {
 pub(crate) enum Command {
     /// Tell about the node.
     Status,
+    /// Tell what the node does for others.
+    Roles,
     /// Tell where the node is reachable.
     Invite,
     /// Ping a peer.
@@ -142,6 +144,8 @@ pub(crate) enum Message {
     Error(String),
     /// The node's state; nothing follows.
     Status(Box<Status>),
+    /// What the node does for others; nothing follows.
+    Roles(Box<Roles>),
     /// Where the node is reachable; nothing follows.
     Invite(InviteView),
     /// A ping was answered.
@@ -174,6 +178,7 @@ impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Status => "status",
+            Self::Roles => "roles",
             Self::Invite => "invite",
             Self::Ping(_) => "ping",
             Self::PipeListen { .. } => "pipe listen",
@@ -245,6 +250,7 @@ mod tests {
         };
         for command in [
             Command::Status,
+            Command::Roles,
             Command::Invite,
             Command::Ping(ping),
             Command::PipeListen { from: vec!["y".to_owned()] },

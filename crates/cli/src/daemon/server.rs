@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::finder::{self, Limit};
 use super::protocol::{Command, Message, PING, Request, read_line, write_line};
 use super::{pairer, pinger, pipe};
-use crate::view::{InviteView, Status};
+use crate::view::{InviteView, Roles, Status};
 
 /// Clients at a time.
 const CLIENTS_MAX: usize = 64;
@@ -181,6 +181,11 @@ impl Server {
                 let status = self.node.status().await.context("the node is closed")?;
                 let status = Status::new(&status, self.is_daemon);
                 write_line(writer, &Message::Status(Box::new(status))).await
+            }
+            Command::Roles => {
+                let status = self.node.status().await.context("the node is closed")?;
+                let roles = Roles::new(&status, self.is_daemon);
+                write_line(writer, &Message::Roles(Box::new(roles))).await
             }
             Command::Invite => {
                 self.settle(await_home).await;

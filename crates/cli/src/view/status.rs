@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::roles::{Puzzle, Serve};
 use super::{Path, list, ms, short, texts};
 use crate::rate;
 
@@ -29,7 +30,13 @@ pub(crate) struct Status {
     pub(crate) nat: String,
     /// Ids of the peers that relay and signal for it.
     pub(crate) homes: Vec<String>,
-    /// What it does for others.
+    /// What it may do for others, and whether it does.
+    #[serde(default)]
+    pub(crate) serve: Serve,
+    /// The puzzle of its identity.
+    #[serde(default)]
+    pub(crate) puzzle: Puzzle,
+    /// What it relays for others.
     pub(crate) relay: Relay,
     /// Its part in the index.
     #[serde(default)]
@@ -64,7 +71,7 @@ pub(crate) struct Index {
 /// What a node does for others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Relay {
-    /// The owner's limit; 0 if it relays nothing.
+    /// The owner's limit.
     pub(crate) rate_bytes_per_s: u64,
     /// The owner's limit.
     pub(crate) bytes_per_day: u64,
@@ -76,7 +83,7 @@ pub(crate) struct Relay {
     pub(crate) channels: Vec<Channel>,
     /// Bytes forwarded since its start.
     pub(crate) bytes: u64,
-    /// Bytes forwarded of those allowed a day.
+    /// Bytes served of those allowed a day, relayed or not.
     pub(crate) bytes_today: u64,
 }
 
@@ -106,8 +113,7 @@ pub(crate) struct Peer {
 impl Status {
     /// Puts `status` into the fields of the output.
     pub(crate) fn new(status: &baran::Status, daemon: bool) -> Self {
-        let relay = &status.relay;
-        let channel = |(from, to): &(_, _)| Channel { from: text_of(*from), to: text_of(*to) };
+        let (relay, limits) = (&status.relay, &status.serve.limits);
         Self {
             id: status.id.to_string(),
             network: status.network.clone(),
@@ -118,14 +124,16 @@ impl Status {
             observed: status.observed.clone(),
             nat: status.mapping.as_str().to_owned(),
             homes: texts(&status.homes),
+            serve: Serve::from(&status.serve),
+            puzzle: Puzzle::from(status.puzzle),
             relay: Relay {
-                rate_bytes_per_s: relay.limits.rate_bytes_per_s,
-                bytes_per_day: relay.limits.bytes_per_day,
-                reservations_max: relay.limits.reservations,
+                rate_bytes_per_s: limits.rate_bytes_per_s,
+                bytes_per_day: limits.bytes_per_day,
+                reservations_max: limits.reservations,
                 serving: texts(&relay.reservations),
-                channels: relay.channels.iter().map(channel).collect(),
+                channels: channels(relay),
                 bytes: relay.bytes,
-                bytes_today: relay.bytes_today,
+                bytes_today: status.serve.bytes_today,
             },
             index: Index::from(&status.index),
             peers: status.peers.iter().map(Peer::from).collect(),
@@ -149,8 +157,13 @@ impl From<&baran::IndexStatus> for Index {
     }
 }
 
-fn text_of(id: baran::NodeId) -> String {
-    id.to_string()
+/// The pairs of peers that a node forwards for.
+pub(super) fn channels(relay: &baran::RelayStatus) -> Vec<Channel> {
+    let text = |(from, to): &(baran::NodeId, baran::NodeId)| Channel {
+        from: from.to_string(),
+        to: to.to_string(),
+    };
+    relay.channels.iter().map(text).collect()
 }
 
 impl From<&baran::PeerStatus> for Peer {
@@ -180,20 +193,12 @@ impl fmt::Display for Status {
         writeln!(f, "serving    {}", list(&self.relay.serving, |id| short(id).to_owned()))?;
         let pair = |channel: &Channel| format!("{}-{}", short(&channel.from), short(&channel.to));
         writeln!(f, "relaying   {}", list(&self.relay.channels, pair))?;
-        let relay = &self.relay;
-        if relay.rate_bytes_per_s == 0 {
-            write!(f, "relayed    nothing: the owner switched it off")?;
-        } else {
-            write!(
-                f,
-                "relayed    {}, today {} of {}, at most {}/s",
-                rate::human(relay.bytes),
-                rate::human(relay.bytes_today),
-                rate::human(relay.bytes_per_day),
-                rate::human(relay.rate_bytes_per_s),
-            )?;
+        writeln!(f, "relayed    {}", rate::human(self.relay.bytes))?;
+        if self.daemon {
+            writeln!(f, "serves     {} (see `baran roles`)", self.serve)?;
+            writeln!(f, "puzzle     {}", self.puzzle)?;
         }
-        write!(f, "\n{}", self.index)?;
+        write!(f, "{}", self.index)?;
         write!(f, "\npeers      {}", self.peers.len())?;
         for peer in &self.peers {
             write!(f, "\n  {}  {}", peer.id, peer.path)?;

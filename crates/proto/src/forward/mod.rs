@@ -5,14 +5,14 @@
 //! peers in the place of addresses: a *channel* binds two (peer, source address) pairs, and each
 //! side has a number of its own for it. Who may open one, and for how long, is for the node to
 //! decide; this machine holds no reservations, but it enforces what was opened: the binding, the
-//! expiry, the owner's rate and the owner's bytes per day.
+//! expiry, and the owner's [`Allowance`], which is here because frames take the most of it.
 //!
 //! Invariants:
 //!
 //! - A frame is accepted only from exactly the address bound to the side that its number names,
 //!   and goes only to the bound address of the other side: never to an address from a frame.
 //! - Frames that are refused cost neither rate nor budget, so strangers cannot use them up.
-//! - What is forwarded never exceeds `burst + rate · t` in any interval, nor the day's bytes.
+//! - What is forwarded never exceeds the allowance.
 //! - `open` and its kin may allocate; `forward`, asked once per received batch, does not.
 //!
 //! The 16-bit nonce of a number keeps stale frames out of a reused slot; it is no secret. Someone
@@ -28,7 +28,7 @@ use std::collections::{BTreeSet, VecDeque};
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
-use crate::bucket::{DayBudget, TokenBucket};
+use crate::allowance::{Allowance, Spent};
 use crate::egress::{canonical, is_unicast};
 use crate::frame::Channel;
 use crate::id::NodeId;
@@ -139,8 +139,6 @@ pub struct ForwardStats {
     pub frames: u64,
     /// Bytes forwarded, as the caller counts them.
     pub bytes: u64,
-    /// Bytes forwarded in the current window of 24 hours.
-    pub day_bytes: u64,
     /// Frames dropped for [`Drop::Unknown`].
     pub unknown: u64,
     /// Frames dropped for [`Drop::Foreign`].
@@ -171,11 +169,9 @@ struct Side {
 /// The relay role's table of channels.
 #[derive(Debug)]
 pub struct Forwarder {
-    on: bool,
     channels_max: usize,
     rng: ChaCha8Rng,
-    rate: TokenBucket,
-    day: DayBudget,
+    allowance: Allowance,
     /// Pair `i` has its sides at `2i` and `2i + 1`. Grows up to `2 · channels_max`.
     sides: Vec<Side>,
     /// The peers of pair `i`; stale when its sides are not live.
@@ -193,11 +189,13 @@ impl Forwarder {
     pub fn new(config: &ForwardConfig, rng: ChaCha8Rng) -> Self {
         let ForwardConfig { rate_bytes_per_s, burst_bytes, bytes_per_day, channels_max } = *config;
         Self {
-            on: rate_bytes_per_s > 0 && bytes_per_day > 0,
             channels_max: channels_max.min(CHANNELS_LIMIT),
             rng,
-            rate: TokenBucket::new(rate_bytes_per_s, burst_bytes.max(BATCH_BYTES_MAX)),
-            day: DayBudget::new(bytes_per_day),
+            allowance: Allowance::new(
+                rate_bytes_per_s,
+                burst_bytes.max(BATCH_BYTES_MAX),
+                bytes_per_day,
+            ),
             sides: Vec::new(),
             peers: Vec::new(),
             free: VecDeque::new(),
@@ -210,7 +208,12 @@ impl Forwarder {
     /// Tells whether the owner lends the role at all.
     #[must_use]
     pub const fn is_on(&self) -> bool {
-        self.on
+        self.allowance.is_on()
+    }
+
+    /// What the owner lets this node serve; whatever else than frames is served takes it here.
+    pub fn allowance(&mut self) -> &mut Allowance {
+        &mut self.allowance
     }
 
     /// Opens a channel between `a` and `b` that lasts until `expires`.
@@ -224,7 +227,7 @@ impl Forwarder {
         b: Endpoint,
         expires: Instant,
     ) -> Result<ChannelPair, OpenError> {
-        if !self.on {
+        if !self.is_on() {
             return Err(OpenError::Off);
         }
         if a.peer == b.peer {
@@ -349,7 +352,7 @@ impl Forwarder {
     /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> ForwardStats {
-        ForwardStats { channels: self.by_expiry.len(), day_bytes: self.day.used(), ..self.stats }
+        ForwardStats { channels: self.by_expiry.len(), ..self.stats }
     }
 
     /// Removes the channels expired by `now`, and returns the numbers of both their sides.
@@ -388,14 +391,10 @@ impl Forwarder {
         if now >= side.expires {
             return Err(Drop::Expired);
         }
-        // The day first: it is only asked, so that a refusal by either spends nothing.
-        if !self.day.fits(now, bytes) {
-            return Err(Drop::DayBudget);
-        }
-        if !self.rate.try_take(now, bytes) {
-            return Err(Drop::Rate);
-        }
-        self.day.charge(bytes);
+        self.allowance.take_for_frames(now, bytes).map_err(|spent| match spent {
+            Spent::Rate => Drop::Rate,
+            Spent::Day => Drop::DayBudget,
+        })?;
         side.bytes = side.bytes.saturating_add(bytes);
         self.stats.bytes = self.stats.bytes.saturating_add(bytes);
         Ok(Hop { to: side.to, channel: side.out })

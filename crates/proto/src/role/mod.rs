@@ -6,7 +6,12 @@
 //! for a term. Whatever a seat does the floor can do too, so the loss of all seats costs speed and
 //! nothing else.
 
+pub mod puzzle;
 mod region;
+
+/// Longest that [`DiskAction::Role`](crate::index::DiskAction::Role) writes, in bytes: a few mandates
+/// of 2 KB, and the seats of a region.
+pub const ROLE_LEN_MAX: usize = 64 * 1024;
 
 pub use self::region::{
     ACTIVE, Depth, ELECTORS, Plan, REGION_BITS_MAX, Region, STANDBY, elector_radius,
