@@ -6,6 +6,7 @@
 //! for a term. Whatever a seat does the floor can do too, so the loss of all seats costs speed and
 //! nothing else.
 
+pub mod puzzle;
 mod region;
 
 pub use self::region::{Depth, Plan, Region};
