@@ -267,6 +267,7 @@ impl Node {
             NodeMessage::RelayClosed(closed) => self.release_channel(link, closed.channel),
             NodeMessage::Homes(homes) => self.handle_homes(now, link, homes),
             NodeMessage::Index(message) => self.index.handle_message(now, peer, message),
+            NodeMessage::Role(_) => {}
         }
     }
 

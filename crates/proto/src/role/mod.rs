@@ -6,7 +6,15 @@
 //! for a term. Whatever a seat does the floor can do too, so the loss of all seats costs speed and
 //! nothing else.
 
+mod epoch;
+pub mod mandate;
 pub mod puzzle;
 mod region;
+pub mod report;
+mod signature;
+pub mod term;
 
-pub use self::region::{Depth, Plan, Region};
+pub use self::epoch::{Epochs, TERM_EPOCHS, elector_point};
+pub use self::mandate::{Mandate, MandateError};
+pub use self::region::{ACTIVE, Depth, ELECTORS, Plan, Region, STANDBY, elector_radius};
+pub use self::term::{Kind, NetPrefix, Term, Vote};
