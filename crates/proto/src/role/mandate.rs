@@ -217,18 +217,19 @@ impl Mandate {
         let point = elector_point(self.term.region, self.term.epoch);
         let radius = elector_radius(context.nodes);
         let mut counted: Vec<&Vote> = Vec::with_capacity(self.votes.len());
+        let mut nets = Vec::with_capacity(self.votes.len());
         for (at, vote) in self.votes.iter().enumerate() {
             let is_again = self.votes[..at].iter().any(|other| other.elector == vote.elector);
             if is_again || vote.elector == self.term.holder {
                 return Err(MandateError::Doubled(vote.elector));
             }
             let is_elector = Key::of_node(vote.elector).distance(&point) <= radius;
-            let known = (context.net_of)(vote.elector);
-            let is_elsewhere = known.is_some() && known != vote.net;
-            let is_crowded =
-                vote.net.is_some() && counted.iter().any(|other| other.net == vote.net);
-            if is_elector && !is_elsewhere && !is_crowded {
+            // What is seen counts for more than what is said.
+            let net = (context.net_of)(vote.elector).or(vote.net);
+            let is_crowded = net.is_some() && nets.contains(&net);
+            if is_elector && !is_crowded {
                 counted.push(vote);
+                nets.push(net);
             }
         }
         if counted.len() < quorum {

@@ -7,6 +7,7 @@
 //! nothing else.
 
 mod epoch;
+mod machine;
 pub mod mandate;
 pub mod puzzle;
 mod region;
@@ -15,6 +16,8 @@ mod signature;
 pub mod term;
 
 pub use self::epoch::{Epochs, TERM_EPOCHS, elector_point};
+pub use self::machine::{Event, RoleConfig, RoleStats};
+pub(crate) use self::machine::{Output, PeerView, Roles};
 pub use self::mandate::{Mandate, MandateError};
 pub use self::region::{ACTIVE, Depth, ELECTORS, Plan, Region, STANDBY, elector_radius};
 pub use self::term::{Kind, NetPrefix, Term, Vote};

@@ -202,7 +202,7 @@ fn each_network_counts_once() {
     private.nets = vec![None; 17];
     assert_eq!(verify(&private), Ok(()), "private networks are not told apart");
 
-    // Who is known to be elsewhere than it says does not count.
+    // Who is seen in the network of another one is there, whatever it says.
     let mandate = Election::new().hold();
     let liar = mandate.votes()[0].elector;
     let mut context = Context {
@@ -214,7 +214,7 @@ fn each_network_counts_once() {
         nodes: 80.0,
         verify: NodeId::verify,
         is_solved: &mut |_, _| true,
-        net_of: &|id| (id == liar).then(|| NetPrefix::of(IpAddr::from([198, 51, 100, 1]))),
+        net_of: &|id| (id == liar).then(|| NetPrefix::of(IpAddr::from([203, 0, 20, 1]))),
     };
     assert_eq!(
         Mandate::verify(mandate.bytes(), &mut context),
