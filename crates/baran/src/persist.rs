@@ -12,6 +12,7 @@ use baran_proto::index::{DiskAction, Restored};
 use baran_proto::key::{KEY_LEN, Key};
 use baran_proto::peers::PeerCache;
 use baran_proto::record::Slot;
+use baran_proto::role::ROLE_LEN_MAX;
 use baran_proto::time::UnixTime;
 use baran_proto::wire::index::RecordKind;
 use baran_store::{Batch, Store, StoreError, Table};
@@ -22,6 +23,9 @@ use crate::data::{DataDir, DataError};
 
 /// Bytes of a slot as a key of the store: point, kind, author.
 const SLOT_LEN: usize = KEY_LEN + 1 + ID_LEN;
+
+/// The name of [`DiskAction::Role`] in the store.
+const ROLE: &[u8] = b"role";
 
 /// The disk of a node.
 #[derive(Debug)]
@@ -112,6 +116,10 @@ impl Disk {
             if let (Some(slot), Some((sequence, until))) = (slot_of(&key), sequence_of(&value)) {
                 restored.sequences.push((slot, sequence, until));
             }
+        }
+        let role = store.read(Table::State, ROLE)?.unwrap_or_default();
+        if role.len() <= ROLE_LEN_MAX {
+            restored.role = role;
         }
         Ok(restored)
     }
@@ -207,6 +215,9 @@ fn batch(action: DiskAction) -> Batch {
         DiskAction::Own { slot, record } => {
             batch.put(Table::Own, key_of(&slot), record.to_vec());
         }
+        DiskAction::Role(bytes) => {
+            batch.put(Table::State, ROLE.to_vec(), bytes);
+        }
     }
     batch
 }
@@ -214,6 +225,20 @@ fn batch(action: DiskAction) -> Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn roles_come_back_from_the_store() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Arc::new(DataDir::open(&place.path().join("data")).unwrap());
+        let disk = Disk::open(Some(Arc::clone(&dir)), "main").unwrap();
+        assert!(disk.restore().unwrap().role.is_empty());
+        for bytes in [vec![1; 9], vec![2; ROLE_LEN_MAX]] {
+            disk.write(DiskAction::Role(bytes.clone())).await.unwrap();
+            assert_eq!(disk.restore().unwrap().role, bytes);
+        }
+        disk.write(DiskAction::Role(vec![3; ROLE_LEN_MAX + 1])).await.unwrap();
+        assert!(disk.restore().unwrap().role.is_empty(), "nothing of ours is that long");
+    }
 
     #[test]
     fn a_slot_comes_back_from_its_key() {

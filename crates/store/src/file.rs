@@ -42,7 +42,9 @@ pub(crate) fn open(path: &Path) -> Result<Database, StoreError> {
         Err(error) if error.kind() == ErrorKind::NotFound => create(path)?,
         _ => inspect(path)?,
     }
-    open_known(path)
+    let db = open_known(path)?;
+    complete(&db).map_err(StoreError::db("open", path))?;
+    Ok(db)
 }
 
 /// Opens a file that passed the inspection since this process started.
@@ -69,6 +71,19 @@ fn initialize(db: &Database) -> Result<(), redb::Error> {
         transaction.open_table(table.definition())?;
     }
     Ok(transaction.commit()?)
+}
+
+/// Makes the tables that a file of an older program lacks.
+fn complete(db: &Database) -> Result<(), redb::Error> {
+    let transaction = db.begin_read()?;
+    for table in Table::ALL {
+        match transaction.open_table(table.definition()) {
+            Ok(_) => {}
+            Err(TableError::TableDoesNotExist(_)) => return initialize(db),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn builder() -> Builder {
@@ -192,6 +207,7 @@ impl Table {
             Self::Records => "records",
             Self::Sequences => "sequences",
             Self::Own => "own",
+            Self::State => "state",
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What a node must not forget when it restarts: the records that it keeps for others, the highest
-//! sequences it saw, and what it publishes itself.
+//! sequences it saw, what it publishes itself, and what it is and did.
 //!
-//! Three tables of bytes in one file, a `redb` database. The store knows nothing of what the bytes
+//! Four tables of bytes in one file, a `redb` database. The store knows nothing of what the bytes
 //! mean and bounds neither their number nor their sum: whoever fills it does (the node's shard has
 //! quotas).
 //!
@@ -60,11 +60,13 @@ pub enum Table {
     Sequences,
     /// What this node publishes itself, and with which sequence.
     Own,
+    /// Single values, by name: what the node is lent, what it served today.
+    State,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Records, Self::Sequences, Self::Own];
+    pub const ALL: [Self; 4] = [Self::Records, Self::Sequences, Self::Own, Self::State];
 }
 
 /// Changes that are made together or not at all, in their order.

@@ -55,6 +55,23 @@ fn a_scan_is_in_order_and_sees_the_moment_it_began() {
 }
 
 #[test]
+fn a_file_of_a_program_that_knew_fewer_tables_is_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let store = Store::open(&path).unwrap();
+    run(store.write(put(Table::Own, b"name", b"value"))).unwrap();
+    drop(store);
+    let db = Database::open(&path).unwrap();
+    let transaction = db.begin_write().unwrap();
+    assert!(transaction.delete_table(Table::State.definition()).unwrap());
+    transaction.commit().unwrap();
+    drop(db);
+    let store = Store::open(&path).unwrap();
+    assert_eq!(all(&store, Table::State), []);
+    assert_eq!(all(&store, Table::Own), [(b"name".to_vec(), b"value".to_vec())]);
+}
+
+#[test]
 fn a_scan_outlives_the_store_without_a_panic() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");

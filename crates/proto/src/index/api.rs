@@ -238,6 +238,9 @@ pub enum DiskAction {
         /// The signed record.
         record: Bytes,
     },
+    /// What the node is lent and whom it knows as seats, in the place of what was there: at most
+    /// [`ROLE_LEN_MAX`](crate::role::ROLE_LEN_MAX) bytes.
+    Role(Vec<u8>),
 }
 
 /// What the disk held when the node started.
@@ -249,6 +252,8 @@ pub struct Restored {
     pub sequences: Vec<(Slot, u64, UnixTime)>,
     /// The owner's values.
     pub own: Vec<Bytes>,
+    /// What [`DiskAction::Role`] wrote last; empty if there is nothing.
+    pub role: Vec<u8>,
 }
 
 /// The index at one moment.

@@ -277,7 +277,20 @@ impl Index {
         self.ask_waiting(now, id);
     }
 
-    /// A peer has said Hello. Tells whether it is the first that can be asked.
+    /// Whether we answer and keep records for others.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.config.serves
+    }
+
+    /// We answer and keep records for others, or do not (any more). What is kept stays.
+    pub(crate) fn set_serving(&mut self, now: Instant, is_on: bool) {
+        self.config.serves = is_on;
+        if is_on {
+            self.moved(now);
+        }
+    }
+
+    /// A peer has said what it offers. Tells whether it is the first that can be asked.
     pub(crate) fn peer_hello(
         &mut self,
         now: Instant,
@@ -293,6 +306,9 @@ impl Index {
             .filter(|_| unix_s != 0)
             .map(|ours| unix_s.cast_signed().saturating_sub(ours.as_secs().cast_signed()));
         if !serves {
+            // Whoever chose it for a warm connection chooses another one.
+            self.table.remove(id);
+            self.timers.set_no_later(Timer::Warm, now + warm::SETTLE);
             return false;
         }
         let peer = linked.contact.contact(id);

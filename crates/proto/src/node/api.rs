@@ -109,6 +109,9 @@ pub enum Input {
         /// Whether to come back whenever the link is lost.
         keep: bool,
     },
+    /// The owner lends this node to others, relays, signals and keeps records for them, or does not
+    /// (any more). As [`NodeConfig`] says until then.
+    Serve(bool),
     /// Nobody waits for this peer: whoever did has a link, or has given up. One that is to be kept
     /// is sought nevertheless.
     Unwant(NodeId),

@@ -120,17 +120,7 @@ impl Node {
         }
         self.handle_path_opened(now, id, path, remote);
         self.finish_dials(peer, dial);
-        let indexes = self.config.index.serves;
-        let unix_s = self.index.unix_s(now);
-        self.send(
-            id,
-            NodeMessage::Hello(Hello {
-                relays: self.config.relays,
-                indexes,
-                unix_s,
-                run: self.run,
-            }),
-        );
+        self.say_hello(now, id);
         if !is_means && side == Side::Server {
             self.send(id, NodeMessage::Need(Need {}));
         }
@@ -145,6 +135,17 @@ impl Node {
         self.supersede_older(now, id);
         self.retire_duplicates(peer);
         self.ask_signaller(id);
+    }
+
+    /// Says what we offer.
+    pub(super) fn say_hello(&mut self, now: Instant, id: LinkId) {
+        let hello = Hello {
+            relays: self.relays(),
+            indexes: self.index.is_serving(),
+            unix_s: self.index.unix_s(now),
+            run: self.run,
+        };
+        self.send(id, NodeMessage::Hello(hello));
     }
 
     /// The owner uses a link, or the peer's: it is worth warm paths beside the one in use.

@@ -329,6 +329,7 @@ impl Machine for Node {
             Input::Index(command) => self.index.handle_command(now, command),
             Input::DiskDone { token, is_kept } => self.index.disk_done(now, token, is_kept),
             Input::Want { peer, keep } => self.handle_want(now, &peer, keep),
+            Input::Serve(is_on) => self.handle_serve(now, is_on),
             Input::Unwant(peer) => self.handle_unwant(peer),
             Input::Forget(peer) => self.handle_forget(now, peer),
             Input::HostAddrs { addrs, bound } => self.handle_host_addrs(now, addrs, bound),

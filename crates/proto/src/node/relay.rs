@@ -89,6 +89,38 @@ impl Node {
         self.service.ends.values().filter(|end| end.opener).map(|end| (end.peer, end.other_peer))
     }
 
+    /// Whether we relay and signal for others.
+    #[must_use]
+    pub fn relays(&self) -> bool {
+        self.service.is_on
+    }
+
+    /// The owner lends this node, or does not: all peers are told. Who held a reservation here is
+    /// told that it is over, and looks for another home.
+    pub(super) fn handle_serve(&mut self, now: Instant, is_on: bool) {
+        if self.service.is_on == is_on && self.index.is_serving() == is_on {
+            return;
+        }
+        self.service.is_on = is_on;
+        self.index.set_serving(now, is_on);
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.say_hello(now, link);
+        }
+        if is_on {
+            return;
+        }
+        for peer in self.reservations().collect::<Vec<_>>() {
+            self.drop_service(peer);
+            for link in self.links_to(peer) {
+                self.refuse(link, None, RefusalReason::Off);
+            }
+            self.index.set_guest(peer, false);
+            if let Some(link) = self.link_to(peer) {
+                self.release_if_unkept(now, link);
+            }
+        }
+    }
+
     fn refuse(&mut self, link: LinkId, request: Option<u32>, reason: RefusalReason) {
         self.send(link, NodeMessage::Refused(Refused { request, reason }));
     }

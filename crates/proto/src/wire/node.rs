@@ -49,7 +49,7 @@ pub enum NodeMessage {
     Role(RoleMessage),
 }
 
-/// Says what a node offers. Sent once, first.
+/// Says what a node offers. The first message of each side, and again when that changes.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Hello {

@@ -14,6 +14,7 @@ use baran_proto::time::UnixTime;
 pub(super) struct Disk {
     kept: Vec<Kept>,
     own: Vec<(Slot, Bytes)>,
+    role: Vec<u8>,
 }
 
 /// What is kept for others: a sequence, and the record while it is there.
@@ -52,6 +53,7 @@ impl Disk {
                     Err(at) => self.own.insert(at, (slot, record)),
                 }
             }
+            DiskAction::Role(bytes) => self.role = bytes,
         }
     }
 
@@ -68,6 +70,7 @@ impl Disk {
             records: self.kept.iter().filter_map(|kept| kept.record.clone()).collect(),
             sequences: sequences.map(|kept| (kept.slot, kept.sequence, kept.until)).collect(),
             own: self.own.iter().map(|(_, record)| record.clone()).collect(),
+            role: self.role.clone(),
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) struct Disk {
     pub(crate) records: BTreeMap<Slot, Bytes>,
     pub(crate) sequences: BTreeMap<Slot, (u64, UnixTime)>,
     pub(crate) own: BTreeMap<Slot, Bytes>,
+    pub(crate) role: Vec<u8>,
     pub(crate) is_broken: bool,
 }
 
@@ -33,6 +34,7 @@ impl Disk {
             DiskAction::Own { slot, record } => {
                 self.own.insert(slot, record);
             }
+            DiskAction::Role(bytes) => self.role = bytes,
         }
         true
     }
@@ -46,6 +48,7 @@ impl Disk {
                 .map(|(slot, (sequence, until))| (*slot, *sequence, *until))
                 .collect(),
             own: self.own.values().cloned().collect(),
+            role: self.role.clone(),
         }
     }
 }

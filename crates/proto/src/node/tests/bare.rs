@@ -183,6 +183,32 @@ fn a_relay_serves_only_peers_that_it_is_linked_to_directly() {
 }
 
 #[test]
+fn an_owner_who_stops_to_lend_says_so_to_all_and_ends_reservations() {
+    let mut relay = Bare::new(config());
+    let [holder, other] = [1, 2].map(|n| relay.up(n));
+    relay.say(holder, NodeMessage::Reserve(Reserve {}));
+    let offers = |messages: &[NodeMessage]| -> Vec<(bool, bool)> {
+        let hellos = messages.iter().filter_map(|message| match message {
+            NodeMessage::Hello(hello) => Some((hello.relays, hello.indexes)),
+            _ => None,
+        });
+        hellos.collect()
+    };
+    let told = sent(&relay.input(Input::Serve(false)));
+    assert_eq!(offers(&told), [(false, false); 2]);
+    assert!(told.contains(&refused(None, RefusalReason::Off)), "{told:?}");
+    assert_eq!(relay.node.reservations().count(), 0);
+    let again = sent(&relay.say(other, NodeMessage::Reserve(Reserve {})));
+    assert_eq!(again, [refused(None, RefusalReason::Off)]);
+    assert_eq!(offers(&sent(&relay.input(Input::Serve(false)))), [], "nothing has changed");
+    assert_eq!(offers(&sent(&relay.input(Input::Serve(true)))), [(true, true); 2]);
+    assert!(matches!(
+        sent(&relay.say(other, NodeMessage::Reserve(Reserve {})))[..],
+        [NodeMessage::Reserved(_), ..]
+    ));
+}
+
+#[test]
 fn the_owners_limits_hold() {
     let mut relay =
         Bare::new(NodeConfig { reservations_max: 2, channels_per_peer_max: 2, ..config() });

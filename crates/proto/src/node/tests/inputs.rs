@@ -161,6 +161,7 @@ fn input() -> impl Strategy<Value = Input> {
         3 => (peer(), addrs(), homes, any::<bool>()).prop_map(|(id, addrs, homes, keep)| {
             Input::Want { peer: PeerAddr { id, addrs, homes }, keep }
         }),
+        1 => any::<bool>().prop_map(Input::Serve),
         1 => peer().prop_map(Input::Unwant),
         1 => peer().prop_map(Input::Forget),
         1 => prop::collection::vec(host, 0..3)
