@@ -98,6 +98,15 @@ impl<K: Ord, V> FlatMap<K, V> {
         }
     }
 
+    /// The entry of a key or, if there is none, the one before.
+    pub(crate) fn last_until(&self, key: &K) -> Option<(&K, &V)> {
+        let at = match self.position(key) {
+            Ok(at) => at,
+            Err(at) => at.checked_sub(1)?,
+        };
+        self.0.get(at).map(|(key, value)| (key, value))
+    }
+
     /// The value of a key, which is inserted by default.
     pub(crate) fn or_default(&mut self, key: K) -> &mut V
     where
@@ -168,6 +177,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(flat.get(&key), tree.get(&key));
+                prop_assert_eq!(flat.last_until(&key), tree.range(..=key).next_back());
                 prop_assert!(flat.iter().eq(tree.iter()));
                 prop_assert!(flat.0.capacity() <= (2 * flat.len() + 1).max(flat.len() * 5 / 4 + 1));
             }

@@ -24,11 +24,15 @@ pub struct IndexConfig {
     pub serves: bool,
     /// Nodes that keep a copy of a record, and entries of a bucket (Kademlia's k).
     pub replicas: usize,
+    /// The same where enough seats keep one besides.
+    pub replicas_with_seats: usize,
     /// Nodes that keep a copy of a node record: a few, for it is of use only while its author is
     /// there to store it anew.
     pub node_replicas: usize,
     /// Requests of one look-up under way at a time.
     pub in_flight: usize,
+    /// The same as long as seats are asked and do what they are for.
+    pub in_flight_seats: usize,
     /// The same of a look-up for a peer that is to be reached.
     pub in_flight_peer: usize,
     /// Disjoint paths of one look-up.
@@ -66,8 +70,10 @@ impl Default for IndexConfig {
         Self {
             serves: true,
             replicas: 20,
+            replicas_with_seats: 10,
             node_replicas: 8,
             in_flight: 10,
+            in_flight_seats: 4,
             in_flight_peer: 4,
             paths: 3,
             warm_near: 4,
@@ -209,6 +215,13 @@ pub(crate) enum Output {
     Warm(NodeId, bool),
     /// Write to disk; report `disk_done`.
     Disk(u64, DiskAction),
+    /// What holds or is said to hold a seat did not have what is at a key, and others did.
+    Omission {
+        /// Who.
+        seat: NodeId,
+        /// The key.
+        key: Key,
+    },
     /// For the owner.
     Event(Event),
 }

@@ -24,8 +24,8 @@ pub(super) enum What {
     },
     /// To keep the job's record.
     Store,
-    /// Which records it lacks.
-    Offer,
+    /// Which records it lacks; so many of them it may still ask for.
+    Offer { left: usize },
 }
 
 /// A request under way.
@@ -82,7 +82,7 @@ impl Index {
                 Some(record) => IndexMessage::Store(Store { request: number, record }),
                 None => return,
             },
-            What::Offer => return,
+            What::Offer { .. } => return,
         };
         self.next_request = self.next_request.wrapping_add(1);
         self.requests.insert(number, Request { peer, job, what, sent: now });

@@ -1,22 +1,22 @@
 //! Jobs: look-ups, and what becomes of their outcome.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use super::ask::{Request, What};
-use super::lookup::{Lookup, LookupConfig, Purpose};
+use super::lookup::{Candidate, Lookup, LookupConfig, Purpose};
+use super::store::Storing;
+use super::table::Entry;
 use super::{Event, Index, LookupCost, Output, QueryId, Timer};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::key::Key;
-use crate::record::{Content, Record};
+use crate::record::Content;
+use crate::role::Region;
 use crate::time::Instant;
-use crate::wire::index::{Found, RecordKind, StoreOutcome, Stored};
-
-/// How long storing waits for those that have not answered.
-const STORE_MAX: Duration = Duration::from_secs(8);
+use crate::wire::index::{Found, RecordKind};
 
 /// Requests for further pages of one look-up, for each record that is wanted. A page has eight.
 const PAGES_PER_LIMIT: usize = 1;
@@ -62,19 +62,8 @@ pub(super) enum Goal {
     /// A few nodes near a key are to be known: whoever came near us while we were off, or some of a
     /// bucket of which nothing was heard.
     Neighbours,
-}
-
-/// Storing a record of ours.
-#[derive(Debug)]
-pub(super) struct Storing {
-    pub(super) own: u64,
-    pub(super) record: Record,
-    pub(super) wanted: usize,
-    pub(super) targets: BTreeSet<NodeId>,
-    pub(super) kept: usize,
-    pub(super) clocks: usize,
-    /// When storing ends at the latest; `None` while the nodes are looked up.
-    pub(super) until: Option<Instant>,
+    /// Who holds the seats of a region is to be known.
+    Seats(Region),
 }
 
 /// A look-up under way.
@@ -84,7 +73,7 @@ pub(super) struct Job {
     pub(super) lookup: Lookup,
     pub(super) goal: Goal,
     /// Until when further pages are waited for, once the look-up has ended.
-    pages_until: Option<Instant>,
+    pub(super) pages_until: Option<Instant>,
 }
 
 impl Goal {
@@ -93,7 +82,7 @@ impl Goal {
         match self {
             Self::Find { kind, .. } => Some(*kind),
             Self::Peer { .. } => Some(RecordKind::Node),
-            Self::Store(_) | Self::Table | Self::Neighbours => None,
+            Self::Store(_) | Self::Table | Self::Neighbours | Self::Seats(_) => None,
         }
     }
 
@@ -101,7 +90,7 @@ impl Goal {
         match self {
             Self::Find { kind, .. } => Purpose::Records(*kind),
             Self::Peer { id, .. } => Purpose::Peer(*id),
-            Self::Store(_) | Self::Table | Self::Neighbours => Purpose::Nodes,
+            Self::Store(_) | Self::Table | Self::Neighbours | Self::Seats(_) => Purpose::Nodes,
         }
     }
 }
@@ -121,6 +110,8 @@ impl Index {
         let replicas = match &goal {
             Goal::Store(storing) => storing.wanted,
             Goal::Neighbours => self.config.warm_near,
+            // The first may not be there, or not know.
+            Goal::Seats(_) => 2,
             // All near us are to be known, of others some.
             Goal::Table if target != self.key => self.config.node_replicas,
             _ => self.config.replicas,
@@ -132,10 +123,12 @@ impl Index {
                 (self.config.in_flight_peer, self.config.paths.min(2))
             }
             Goal::Neighbours => (UNHURRIED, 1),
+            Goal::Seats(_) => (1, 1),
             _ => (self.config.in_flight, self.config.paths),
         };
         let config = LookupConfig {
             in_flight,
+            in_flight_seats: self.config.in_flight_seats,
             paths,
             k: replicas,
             region: self.size.region(replicas),
@@ -146,18 +139,56 @@ impl Index {
             },
             ..LookupConfig::default()
         };
-        let mut start = self.start_candidates(&target, &goal);
+        let mut start = self.start_candidates(now, &target, &goal);
         match goal {
             Goal::Table => self.leave_own_side(&target, &mut start),
             // Its link is silent, else it were not sought: others are to say where it is.
             Goal::Peer { id, .. } => start.retain(|one| one.peer.id != id || !one.is_linked),
-            Goal::Find { .. } | Goal::Store(_) | Goal::Neighbours => {}
+            Goal::Find { .. } | Goal::Store(_) | Goal::Neighbours | Goal::Seats(_) => {}
         }
         self.table.looked_up(now, &target);
         let lookup = Lookup::new(target, self.id, goal.purpose(), config, start);
         self.jobs.insert(id, Job { target, lookup, goal, pages_until: None });
+        self.spare(id);
         self.advance(now, id);
         true
+    }
+
+    /// Whom to begin a look-up of `target` with.
+    fn start_candidates(&mut self, now: Instant, target: &Key, goal: &Goal) -> Vec<Candidate> {
+        let seats = match goal {
+            Goal::Find { .. } | Goal::Peer { .. } | Goal::Store(_) => self.start_seats(now, target),
+            Goal::Table | Goal::Neighbours | Goal::Seats(_) => Vec::new(),
+        };
+        let linked = self.linked.values().filter(|linked| linked.serves).map(|linked| Candidate {
+            peer: linked.contact.contact(linked.id),
+            is_linked: true,
+            rtt: linked.rtt,
+            vias: Vec::new(),
+            is_stale: false,
+            seat: self.seats.seat(linked.id, target),
+        });
+        // What is looked up for ourselves need not be had by trying who may long be off.
+        let is_spared = matches!(goal, Goal::Neighbours | Goal::Seats(_)) && self.is_joined();
+        let known = self
+            .table
+            .nearest_where(target, self.config.replicas, |entry| !is_spared || self.is_heard(entry))
+            .into_iter()
+            .filter(|entry| !self.linked.contains_key(&entry.id()))
+            .map(Entry::candidate);
+        linked.chain(seats).chain(known).collect()
+    }
+
+    /// Of those to begin with, keeps only who is not on our own side of the tree as seen from
+    /// `target`, if there is anybody. Else a look-up into a bucket that is empty asks only our
+    /// neighbours: of nodes that joined at the same time they may know each other and nobody else.
+    fn leave_own_side(&self, target: &Key, start: &mut Vec<Candidate>) {
+        let bits = self.key.common_bits(target);
+        let is_other =
+            |candidate: &Candidate| Key::of_node(candidate.peer.id).common_bits(&self.key) <= bits;
+        if start.iter().any(is_other) {
+            start.retain(is_other);
+        }
     }
 
     /// The record of a job, if it stores one; nothing if there is no such job.
@@ -165,7 +196,11 @@ impl Index {
         let job = self.jobs.get(&id)?;
         let record = match &job.goal {
             Goal::Store(storing) => Some(storing.record.bytes().clone()),
-            Goal::Find { .. } | Goal::Peer { .. } | Goal::Table | Goal::Neighbours => None,
+            Goal::Find { .. }
+            | Goal::Peer { .. }
+            | Goal::Table
+            | Goal::Neighbours
+            | Goal::Seats(_) => None,
         };
         Some(record)
     }
@@ -202,7 +237,7 @@ impl Index {
         *job.pages_until.get_or_insert(now + PAGE_MAX) > now
     }
 
-    fn schedule(&mut self, id: JobId) {
+    pub(super) fn schedule(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let at = match &job.goal {
             Goal::Store(storing) if storing.until.is_some() => storing.until,
@@ -260,6 +295,7 @@ impl Index {
             let Some(job) = self.jobs.get_mut(&id) else { return };
             job.lookup.answered(now, from, &found.contacts, found.linked, has_records);
             self.locate(id);
+            self.take_seats(now, id, found);
         }
         if let Some(what) = next_page {
             self.request(now, from, Some(id), what);
@@ -298,7 +334,11 @@ impl Index {
                         self.outputs.push_back(Output::Located { peer, vias: Vec::new() });
                     }
                 }
-                Goal::Peer { .. } | Goal::Store(_) | Goal::Table | Goal::Neighbours => {}
+                Goal::Peer { .. }
+                | Goal::Store(_)
+                | Goal::Table
+                | Goal::Neighbours
+                | Goal::Seats(_) => {}
             }
         }
         has_records
@@ -361,6 +401,7 @@ impl Index {
             self.begin_storing(now, id);
             return;
         }
+        self.report_omissions(now, id);
         let Some(job) = self.end_job(id) else { return };
         match job.goal {
             Goal::Find { query, .. } => {
@@ -368,90 +409,9 @@ impl Index {
                 self.event(Event::Done { query, cost });
             }
             Goal::Peer { id: wanted, .. } => self.outputs.push_back(Output::Searched(wanted)),
-            Goal::Store(_) | Goal::Table | Goal::Neighbours => {}
+            Goal::Store(_) | Goal::Table | Goal::Neighbours | Goal::Seats(_) => {}
         }
         self.timers.set_no_later(Timer::Warm, now + super::warm::SETTLE);
-    }
-
-    /// The nodes near the record are known: asks all of them to keep it.
-    fn begin_storing(&mut self, now: Instant, id: JobId) {
-        let region_max = self.config.replicas.saturating_mul(4);
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let Goal::Store(storing) = &mut job.goal else { return };
-        let region = self.size.region(storing.wanted);
-        let near = job.lookup.nearest_answered();
-        let chosen: Vec<_> = near
-            .iter()
-            .enumerate()
-            .filter(|(at, peer)| {
-                let is_within = Key::of_node(peer.id).distance(&job.target) <= region;
-                *at < storing.wanted || is_within && *at < region_max
-            })
-            .map(|(_, peer)| peer.clone())
-            .collect();
-        storing.targets = chosen.iter().map(|peer| peer.id).collect();
-        storing.until = Some(now + STORE_MAX);
-        storing.wanted = storing.wanted.min(chosen.len().max(1));
-        for peer in chosen {
-            if self.linked.contains_key(&peer.id) {
-                self.request(now, peer.id, Some(id), What::Store);
-            } else {
-                self.reach(id, peer, Vec::new(), What::Store);
-            }
-        }
-        self.advance_storing(now, id);
-    }
-
-    pub(super) fn handle_stored(&mut self, now: Instant, from: NodeId, stored: &Stored) {
-        let Some(request) = self.take_request(now, from, stored.request) else { return };
-        let Some(id) = request.job else { return };
-        let Some(Job { goal: Goal::Store(storing), .. }) = self.jobs.get_mut(&id) else { return };
-        if !storing.targets.remove(&from) {
-            return;
-        }
-        match stored.outcome {
-            StoreOutcome::Kept => storing.kept += 1,
-            StoreOutcome::Clock => storing.clocks += 1,
-            StoreOutcome::Stale
-            | StoreOutcome::Full
-            | StoreOutcome::Invalid
-            | StoreOutcome::Unable => {}
-        }
-        self.advance_storing(now, id);
-    }
-
-    /// Stores a record at linked peers that are known already.
-    pub(super) fn store_at(&mut self, now: Instant, mut storing: Storing) {
-        storing.until = Some(now + STORE_MAX);
-        let (target, targets) = (storing.record.key(), storing.targets.clone());
-        let purpose = Purpose::Nodes;
-        let lookup = Lookup::new(target, self.id, purpose, LookupConfig::default(), []);
-        let id = JobId(self.next_job);
-        self.next_job += 1;
-        self.jobs.insert(
-            id,
-            Job { target, lookup, goal: Goal::Store(Box::new(storing)), pages_until: None },
-        );
-        for peer in targets {
-            self.request(now, peer, Some(id), What::Store);
-        }
-        self.advance_storing(now, id);
-    }
-
-    fn advance_storing(&mut self, now: Instant, id: JobId) {
-        let Some(Job { goal: Goal::Store(storing), .. }) = self.jobs.get(&id) else { return };
-        if storing.targets.is_empty() {
-            self.end_storing(now, id);
-        } else {
-            self.schedule(id);
-        }
-    }
-
-    fn end_storing(&mut self, now: Instant, id: JobId) {
-        let Some(job) = self.end_job(id) else { return };
-        if let Goal::Store(storing) = job.goal {
-            self.own_stored(now, &storing);
-        }
     }
 }
 

@@ -14,6 +14,9 @@
 //! - Neighbours reconcile what they keep when they meet and now and then (`sync`), so records
 //!   outlive those who keep them without being stored anew.
 //! - Each node keeps *warm* connections to the nodes nearest to it and to some anywhere (`warm`).
+//! - Above that floor *seats* keep all records of a region of the key space (`seats`), so that one
+//!   request to one that we know and one to one that it names find a record. What they do the floor
+//!   does as well, slower.
 //!
 //! The index is a sub-machine of the [node](crate::node), which reaches peers for it and carries
 //! its messages. Invariants: only peers whose key was proved enter the table; a record has effect
@@ -24,9 +27,11 @@ mod ask;
 mod job;
 pub mod lookup;
 mod own;
+mod seats;
 mod serve;
 pub mod shard;
 pub mod size;
+mod store;
 mod sync;
 pub mod table;
 mod warm;
@@ -41,14 +46,14 @@ use rand_core::{Rng, SeedableRng};
 
 pub use self::api::*;
 use self::ask::{Request, Waiting};
-use self::job::{Goal, Job, JobId};
-use self::lookup::Candidate;
+use self::job::{Job, JobId};
 use self::own::Own;
 pub(crate) use self::own::{Place, are_enough};
+use self::seats::Seats;
 use self::serve::Persisting;
 use self::shard::Shard;
 use self::size::SizeEstimate;
-use self::table::{Entry, Packed, Table, TableConfig};
+use self::table::{Packed, Table, TableConfig};
 use crate::bucket::TokenBucket;
 use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
@@ -80,16 +85,16 @@ struct Linked {
     skew_s: Option<i64>,
     /// What it may still ask.
     allowance: TokenBucket,
-    /// Records that it may send because we asked for them.
-    expected: usize,
+    /// Of which offers of its we asked for how many records that it has not sent.
+    expected: Vec<(u32, usize)>,
     /// Where it is seen, if that is on the internet and nobody is between.
     ip: Option<IpAddr>,
     /// Whether the records near it were offered since it came.
     is_synced: bool,
     /// Hash of the records that it was offered last; 0 if they are to be offered anew.
     last_offer: u64,
-    /// Records that it offers and that somebody else was asked for.
-    offered: Option<Offer>,
+    /// What of its offers is still to be asked for: somebody else was, or too much is coming.
+    offered: Vec<Offer>,
 }
 
 /// What waits for its time.
@@ -109,6 +114,8 @@ enum Timer {
     Sync,
     /// Look at offers that were put off.
     Offers,
+    /// Offer what is new to fellow seats.
+    Pass,
 }
 
 /// The index. See the module's documentation.
@@ -124,6 +131,7 @@ pub(crate) struct Index {
     table: Table,
     shard: Shard,
     size: SizeEstimate,
+    seats: Seats,
     linked: FlatMap<NodeId, Box<Linked>>,
     jobs: FlatMap<JobId, Job>,
     next_job: u64,
@@ -142,6 +150,8 @@ pub(crate) struct Index {
     sync_again: Option<Instant>,
     /// Records that others were asked for a moment ago, and when.
     asked_for: BTreeMap<Digest, Instant>,
+    /// Records that came since fellow seats were told of any.
+    passing: BTreeSet<Digest>,
     warm: BTreeSet<NodeId>,
     /// Warm connections that are being made, and when that began.
     warming: FlatMap<NodeId, Instant>,
@@ -184,6 +194,7 @@ impl Index {
             table: Table::new(id, table),
             shard: Shard::new(config.shard.clone(), shard_seed),
             size: SizeEstimate::new(),
+            seats: Seats::new(Key::of_node(id)),
             config,
             linked: FlatMap::new(),
             jobs: FlatMap::new(),
@@ -200,6 +211,7 @@ impl Index {
             next_token: 0,
             sync_again: None,
             asked_for: BTreeMap::new(),
+            passing: BTreeSet::new(),
             warm: BTreeSet::new(),
             warming: FlatMap::new(),
             cold: FlatMap::new(),
@@ -232,6 +244,9 @@ impl Index {
     fn region(&self, kind: RecordKind) -> Distance {
         self.size.region(match kind {
             RecordKind::Node => self.config.node_replicas,
+            RecordKind::Announcement | RecordKind::Value if self.seats.are_enough() => {
+                self.config.replicas_with_seats
+            }
             RecordKind::Announcement | RecordKind::Value => self.config.replicas,
         })
     }
@@ -265,11 +280,11 @@ impl Index {
             is_guest: false,
             skew_s: None,
             allowance: TokenBucket::new(rate, rate.saturating_mul(4)),
-            expected: 0,
+            expected: Vec::new(),
             ip: None,
             is_synced: false,
             last_offer: 0,
-            offered: None,
+            offered: Vec::new(),
         };
         self.linked.insert(id, Box::new(linked));
         self.cold.remove(&id);
@@ -317,7 +332,7 @@ impl Index {
             self.joined(now);
         }
         self.timers.set_no_later(Timer::Warm, now + warm::SETTLE);
-        if self.is_near(now, id) {
+        if self.seats.shared_with(id).is_some() || self.is_near(now, id) {
             self.timers.set_no_later(Timer::Sync, now + sync::SETTLE);
         }
         !was_joined
@@ -419,7 +434,7 @@ impl Index {
             IndexMessage::Store(store) => self.handle_store(now, from, &store),
             IndexMessage::Stored(stored) => self.handle_stored(now, from, &stored),
             IndexMessage::Offer(offer) => self.handle_offer(now, from, &offer),
-            IndexMessage::Lacking(lacking) => self.handle_lacking(now, from, &lacking),
+            IndexMessage::Lacking(lacking) => self.handle_lacking(from, &lacking),
         }
     }
 
@@ -447,6 +462,7 @@ impl Index {
                 Timer::Own(own) => self.renew_own(now, own),
                 Timer::Sync => self.sync(now),
                 Timer::Offers => self.look_at_offers(now),
+                Timer::Pass => self.pass_on(now),
             }
         }
     }
@@ -471,38 +487,6 @@ impl Index {
     /// A duration between half and three halves of `mean`, so that nodes do not act in step.
     fn jitter(&mut self, mean: Duration) -> Duration {
         mean * (50 + self.rng.next_u32() % 101) / 100
-    }
-
-    /// Whom to begin a look-up of `target` with.
-    fn start_candidates(&self, target: &Key, goal: &Goal) -> Vec<Candidate> {
-        let linked = self.linked.values().filter(|linked| linked.serves).map(|linked| Candidate {
-            peer: linked.contact.contact(linked.id),
-            is_linked: true,
-            rtt: linked.rtt,
-            vias: Vec::new(),
-            is_stale: false,
-        });
-        // What is looked up for ourselves need not be had by trying who may long be off.
-        let is_spared = matches!(goal, Goal::Neighbours) && self.is_joined();
-        let known = self
-            .table
-            .nearest_where(target, self.config.replicas, |entry| !is_spared || self.is_heard(entry))
-            .into_iter()
-            .filter(|entry| !self.linked.contains_key(&entry.id()))
-            .map(Entry::candidate);
-        linked.chain(known).collect()
-    }
-
-    /// Of those to begin with, keeps only who is not on our own side of the tree as seen from
-    /// `target`, if there is anybody. Else a look-up into a bucket that is empty asks only our
-    /// neighbours: of nodes that joined at the same time they may know each other and nobody else.
-    fn leave_own_side(&self, target: &Key, start: &mut Vec<Candidate>) {
-        let bits = self.key.common_bits(target);
-        let is_other =
-            |candidate: &Candidate| Key::of_node(candidate.peer.id).common_bits(&self.key) <= bits;
-        if start.iter().any(is_other) {
-            start.retain(is_other);
-        }
     }
 
     pub(crate) fn stats(&self) -> IndexStats {

@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::job::{Goal, Storing, clamp_limit};
+use super::job::{Goal, clamp_limit};
 use super::serve::Persisting;
+use super::store::Storing;
 use super::{DiskAction, Event, Index, Output, QueryId, Timer};
 use crate::key::{Key, TOPIC_EPOCH_S};
 use crate::record::{Content, Record};
@@ -299,15 +300,20 @@ impl Index {
         }
     }
 
-    /// Our node record goes to those of its region that are linked, and to the nearest nodes in any
-    /// case: no look-up is needed, and they hand it on to the rest when they reconcile.
+    /// Our node record goes to those of its region that are linked, and to the nearest nodes and
+    /// the seats of our region among them in any case: no look-up is needed, and they hand it on to
+    /// the rest when they reconcile.
     fn store_nearby(&mut self, now: Instant, number: u64, record: Record) {
         let (near, region) = (self.near(now), self.region(RecordKind::Node));
         let targets: BTreeSet<_> = self
             .linked
             .values()
             .filter(|linked| linked.serves)
-            .filter(|linked| near.contains(&linked.id) || linked.key.distance(&self.key) <= region)
+            .filter(|linked| {
+                near.contains(&linked.id)
+                    || linked.key.distance(&self.key) <= region
+                    || self.seats.shared_with(linked.id).is_some()
+            })
             .map(|linked| linked.id)
             .collect();
         let storing = Storing {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::shard::{Admission, memory};
-use super::table::spread;
+use super::table::{Entry, spread};
 use super::{DiskAction, Index, Output, QueryId, Timer};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
@@ -42,12 +42,16 @@ impl Index {
         self.linked.get_mut(&from).is_some_and(|linked| linked.allowance.try_take(now, 1))
     }
 
-    /// Whether we asked a peer for a record that it now sends.
-    fn is_expected(&mut self, from: NodeId) -> bool {
+    /// Whether we asked a peer for a record that it now sends, of the offer of this number.
+    fn is_expected(&mut self, from: NodeId, offer: u32) -> bool {
         let Some(linked) = self.linked.get_mut(&from) else { return false };
-        let is_expected = linked.expected > 0;
-        linked.expected = linked.expected.saturating_sub(1);
-        is_expected
+        let expected = &mut linked.expected;
+        let Some(at) = expected.iter().position(|(of, _)| *of == offer) else { return false };
+        expected[at].1 -= 1;
+        if expected[at].1 == 0 {
+            expected.remove(at);
+        }
+        true
     }
 
     pub(super) fn handle_find(&mut self, now: Instant, from: NodeId, find: &Find) {
@@ -55,18 +59,26 @@ impl Index {
             return;
         }
         self.requests_served += 1;
-        let (contacts, linked) = self.contacts_near(from, &find.target);
+        let (contacts, linked, seats) = self.contacts_near(now, from, &find.target);
         let (records, more) = match find.records {
             Some(kind) if self.config.serves => self.shard.find(now, &find.target, kind, find.page),
             _ => (Vec::new(), None),
         };
-        let answer = Found { request: find.request, contacts, linked, records, more };
+        let answer = Found { request: find.request, contacts, linked, records, more, seats };
         self.outputs.push_back(Output::Send(from, IndexMessage::Found(answer)));
+        self.learn_seats(now, &find.target);
     }
 
-    /// Contacts near `target`, [spread] so that answers together name the whole region; and as bits
-    /// which of them we can signal for.
-    fn contacts_near(&mut self, asker: NodeId, target: &Key) -> (Vec<PeerAddr>, u32) {
+    /// Some seats of the region of `target`, then contacts near it, [spread] so that answers
+    /// together name all who are around it; and as bits which of them we can signal for, and which
+    /// are seats.
+    fn contacts_near(
+        &mut self,
+        now: Instant,
+        asker: NodeId,
+        target: &Key,
+    ) -> (Vec<PeerAddr>, u32, u32) {
+        let named = self.draw_seats(now, target, asker);
         let mut near: Vec<_> = self
             .linked
             .values()
@@ -85,29 +97,31 @@ impl Index {
         near.retain(|(_, id)| *id != asker);
         near.sort_unstable();
         near.truncate(2 * k);
-        let near = spread(&near, CONTACTS_MAX, k, &mut self.rng);
-        let (mut contacts, mut bits) = (Vec::with_capacity(near.len()), 0);
-        for (at, (_, id)) in near.into_iter().enumerate() {
-            let mut contact = match (self.linked.get(&id), self.table.get(id)) {
-                (Some(linked), _) => {
-                    bits |= u32::from(linked.is_guest) << at;
-                    linked.contact.contact(id)
-                }
-                (None, Some(entry)) => entry.peer(),
-                (None, None) => continue,
-            };
+        let nearest = near.first().map(|(_, id)| *id);
+        near.retain(|(_, id)| !named.contains(id));
+        let near = spread(&near, CONTACTS_MAX - named.len(), k, &mut self.rng);
+        let (mut contacts, mut guests, mut seats) = (Vec::with_capacity(CONTACTS_MAX), 0, 0);
+        for id in named.iter().copied().chain(near.into_iter().map(|(_, id)| id)) {
+            let (linked, at) = (self.linked.get(&id), contacts.len());
+            let contact = linked
+                .map(|linked| linked.contact.contact(id))
+                .or_else(|| self.seats.contact(target, id).filter(|_| named.contains(&id)))
+                .or_else(|| self.table.get(id).map(Entry::peer));
+            let Some(mut contact) = contact else { continue };
             // Only the nearest one may be who is wanted itself; to ask the others one home will do.
-            if at > 0 {
+            if nearest != Some(id) {
                 contact.homes.truncate(1);
             }
+            guests |= u32::from(linked.is_some_and(|linked| linked.is_guest)) << at;
+            seats |= u32::from(named.contains(&id)) << at;
             contacts.push(contact);
         }
-        (contacts, bits)
+        (contacts, guests, seats)
     }
 
     pub(super) fn handle_store(&mut self, now: Instant, from: NodeId, store: &Store) {
         // Nobody waits for an answer to what we asked for.
-        let request = (!self.is_expected(from)).then_some(store.request);
+        let request = (!self.is_expected(from, store.request)).then_some(store.request);
         let outcome = if request.is_none() || self.is_allowed(now, from) {
             self.keep(now, from, request, store)
         } else {
@@ -167,6 +181,7 @@ impl Index {
                 let ip = self.ip_of(from);
                 let outcome = if is_kept {
                     let evicted = self.shard.commit(now, &record, lifetime, ip);
+                    self.note_kept(now, from, &record);
                     self.drop_from_disk(evicted);
                     self.schedule_expiry(now);
                     StoreOutcome::Kept

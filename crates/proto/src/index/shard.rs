@@ -75,7 +75,7 @@ struct Pending {
 }
 
 /// The short name of one version of a record.
-fn digest(slot: &Slot, sequence: u64) -> Digest {
+pub(super) fn digest(slot: &Slot, sequence: u64) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("baran 1 version of a record");
     hasher.update(slot.key.as_bytes());
     hasher.update(&[match slot.kind {

@@ -107,6 +107,8 @@ impl Node {
             index::Output::Disk(token, action) => {
                 self.outputs.push_back(Output::Disk { token, action });
             }
+            // It would be for a report; reports are the role's.
+            index::Output::Omission { .. } => {}
             index::Output::Event(event) => self.event(Event::Index(event)),
         }
     }

@@ -16,6 +16,9 @@ use crate::key::Key;
 /// Most contacts of one answer.
 pub const CONTACTS_MAX: usize = 12;
 
+/// Seats that are named before other contacts.
+pub const SEATS_NAMED_MAX: usize = 4;
+
 /// Most addresses of a contact: one of each family.
 pub const CONTACT_ADDRS_MAX: usize = 2;
 
@@ -88,7 +91,8 @@ pub struct Found {
     /// Of the [`Find`] that this answers.
     #[n(0)]
     pub request: u32,
-    /// At most [`CONTACTS_MAX`], nearest first; more are not written.
+    /// At most [`CONTACTS_MAX`]; more are not written. First at most [`SEATS_NAMED_MAX`] seats, in
+    /// no order, then those nearest to the key, nearest first.
     #[cbor(n(1), encode_with = "encode_contacts", decode_with = "decode_contacts")]
     pub contacts: Vec<PeerAddr>,
     /// Bit i: the sender is connected to contact i and can signal for it.
@@ -101,6 +105,15 @@ pub struct Found {
     /// There are more records: the [`Find::page`] to ask for.
     #[n(4)]
     pub more: Option<u64>,
+    /// Bit i: the sender believes that contact i holds a seat of the region of the key. Absent if
+    /// none does.
+    #[cbor(n(5), skip_if = "no_seats")]
+    pub seats: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the encoder calls it")]
+fn no_seats(seats: &u32) -> bool {
+    *seats == 0
 }
 
 /// Asks to keep a record.

@@ -69,14 +69,15 @@ fn index_message() -> impl Strategy<Value = IndexMessage> {
     let records = vec(record(index::RECORDS_LEN_MAX / index::RECORDS_MAX), 0..=index::RECORDS_MAX);
     let contacts = vec(contact(), 0..=index::CONTACTS_MAX);
     let find = (request(), any::<[u8; 32]>(), prop::option::of(kind()), any::<Option<u64>>());
-    let found = (request(), contacts, any::<u32>(), records, any::<Option<u64>>());
+    let bits = (any::<u32>(), prop_oneof![Just(0), any::<u32>()]);
+    let found = (request(), contacts, bits, records, any::<Option<u64>>());
     prop_oneof![
         find.prop_map(|(request, target, records, page)| {
             let target = Key::from_bytes(target);
             IndexMessage::Find(Find { request, target, records, page })
         }),
-        found.prop_map(|(request, contacts, linked, records, more)| {
-            IndexMessage::Found(Found { request, contacts, linked, records, more })
+        found.prop_map(|(request, contacts, (linked, seats), records, more)| {
+            IndexMessage::Found(Found { request, contacts, linked, records, more, seats })
         }),
         (request(), record(index::RECORD_LEN_MAX))
             .prop_map(|(request, record)| IndexMessage::Store(Store { request, record })),
@@ -235,8 +236,8 @@ fn limits_of_index_messages_hold() {
     let found = |contacts, records: &[usize]| {
         let records = records.iter().map(|len| Bytes::from(vec![7; *len])).collect();
         let contacts = (0..contacts).map(contact).collect();
-        let (request, more) = (u32::MAX, Some(u64::MAX));
-        IndexMessage::Found(Found { request, contacts, linked: u32::MAX, records, more })
+        let (request, linked, more, seats) = (u32::MAX, u32::MAX, Some(u64::MAX), u32::MAX);
+        IndexMessage::Found(Found { request, contacts, linked, records, more, seats })
     };
     let bytes = encode_index(found(20, &[index::RECORD_LEN_MAX, 120, 1]));
     assert!(bytes.len() < 3_900, "the largest message: {}", bytes.len());
@@ -348,12 +349,16 @@ fn golden_vectors_of_the_index() {
     let contact = PeerAddr { id: NodeId::from_bytes([0xAB; 32]), addrs: vec![addr], homes };
     let records = vec![Bytes::from_static(b"rec")];
     let (contacts, linked, more) = (vec![contact], 1, Some(7));
-    let found = Found { request: 1, contacts, linked, records, more };
+    let found = Found { request: 1, contacts, linked, records, more, seats: 0 };
     let (ids, home, at) = ("ab".repeat(32), "ee".repeat(32), "46 c0000201 1151");
     let contact = format!("a3 00 5820 {ids} 01 81 {at} 02 81 a2 00 5820 {home} 01 81 {at}");
     assert_eq!(
-        encode_index(IndexMessage::Found(found)),
+        encode_index(IndexMessage::Found(found.clone())),
         hex(&format!("006d 82 11 a5 0001 01 81 {contact} 0201 03 81 43 726563 0407"))
+    );
+    assert_eq!(
+        encode_index(IndexMessage::Found(Found { seats: 1, ..found })),
+        hex(&format!("006f 82 11 a6 0001 01 81 {contact} 0201 03 81 43 726563 0407 0501"))
     );
     let store = Store { request: 1, record: Bytes::from_static(b"rec") };
     assert_eq!(encode_index(IndexMessage::Store(store)), hex("000a 82 12 a2 0001 01 43 726563"));

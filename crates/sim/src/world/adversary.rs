@@ -60,6 +60,7 @@ impl World {
             linked: 0,
             records: Vec::new(),
             more: None,
+            seats: 0,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::Seat;
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::key::{Distance, Key};
@@ -12,6 +13,8 @@ use crate::wire::index::RecordKind;
 pub struct LookupConfig {
     /// Requests under way; half as many again go to stale peers.
     pub in_flight: usize,
+    /// The same as long as seats are asked and do what they are for.
+    pub in_flight_seats: usize,
     /// Disjoint paths, 1 to 8. S/Kademlia finds little gain beyond 4.
     pub paths: usize,
     /// How many of the nearest peers have to answer.
@@ -34,6 +37,7 @@ impl Default for LookupConfig {
     fn default() -> Self {
         Self {
             in_flight: 10,
+            in_flight_seats: 4,
             paths: 3,
             k: 20,
             region: Distance::MAX,
@@ -68,6 +72,8 @@ pub struct Candidate {
     pub vias: Vec<NodeId>,
     /// Whether the last attempt to reach it failed.
     pub is_stale: bool,
+    /// Which seat it holds, if this node knows that it does.
+    pub seat: Option<Seat>,
 }
 
 /// A request to be made.

@@ -57,7 +57,7 @@ impl Lookup {
             if !is_inside && nearer >= self.config.k as f64 {
                 break;
             }
-            if self.is_sought(known) {
+            if self.seeks(known.peer.id) {
                 continue;
             }
             let is_worth = nearer < self.config.k as f64 || is_inside;
@@ -80,7 +80,9 @@ impl Lookup {
 
     /// Makes room for one more candidate at `distance`, if it is worth more than another one.
     pub(super) fn make_room(&mut self, distance: &Distance) -> bool {
-        let waiting = |(_, known): &(&Distance, &Known)| known.state == State::Waiting;
+        let waiting = |(distance, known): &(&Distance, &Known)| {
+            known.state == State::Waiting && !self.is_seat(distance)
+        };
         let Some((farthest, _)) = self.known.iter().rev().find(waiting) else { return false };
         let mut victim = *farthest;
         if self.is_in_region(&victim) {
@@ -168,10 +170,6 @@ impl Lookup {
         }
         let share = distance.fraction() / self.config.region.fraction().max(f64::MIN_POSITIVE);
         (nearer + 1.0).min(2.0 * self.config.k as f64 * share + 3.0)
-    }
-
-    fn is_sought(&self, known: &Known) -> bool {
-        self.purpose == Purpose::Peer(known.peer.id)
     }
 }
 

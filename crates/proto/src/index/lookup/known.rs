@@ -28,6 +28,8 @@ pub(super) enum State {
     },
     Answered {
         has_records: bool,
+        /// Whether it had what is looked for: records, or where the wanted peer is.
+        is_hit: bool,
     },
     Failed,
 }
@@ -39,7 +41,7 @@ pub(super) struct Known {
     pub(super) state: State,
     pub(super) vias: Vec<NodeId>,
     pub(super) rtt: Option<Duration>,
-    /// Answers before the one that named it.
+    /// Answers before it could be asked, by the shortest chain that led to it.
     pub(super) depth: u32,
     /// Of the request that was made: a link that comes up meanwhile changes nothing of it.
     pub(super) legs: u32,

@@ -15,6 +15,8 @@
 //!   which as many nodes are expected as there are copies of a record, not when the nearest have.
 //!   Sybils that crowd the key are asked besides the honest nodes of the region, not in their
 //!   place: see the module `choose`.
+//! - *Seats* (design §6): who keeps a whole region is asked before others, and mostly nobody else
+//!   has to be: see the module `seats`.
 //! - *A peer's word is only a hint.* What is named twice with different addresses keeps both, so
 //!   that the first liar does not decide where an honest node is looked for; a node to be reached
 //!   must be named by two peers, or by one that is linked to it.
@@ -25,12 +27,15 @@
 mod api;
 mod choose;
 mod known;
+mod seats;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 pub use self::api::{Ask, Candidate, LookupConfig, Purpose};
 use self::known::{Known, State};
+pub use self::seats::Seat;
+use self::seats::Seated;
 use super::table::subnets;
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
@@ -55,6 +60,8 @@ pub struct Lookup {
     purpose: Purpose,
     config: LookupConfig,
     known: BTreeMap<Distance, Known>,
+    /// Those that hold a seat or are said to, a few of each path.
+    seats: Vec<Seated>,
     /// Round trips that were measured, sorted.
     trips: Vec<Duration>,
     next_path: u8,
@@ -64,7 +71,6 @@ pub struct Lookup {
     stale_in_flight: usize,
     asked: usize,
     answered: usize,
-    rounds: u32,
     steps: u32,
     is_enough: bool,
     /// Whether it began with any stale peer.
@@ -83,14 +89,18 @@ impl Lookup {
     ) -> Self {
         config.paths = config.paths.clamp(1, PATHS_MAX);
         config.in_flight = config.in_flight.max(1);
-        let mut known = BTreeMap::new();
+        let (mut known, mut seats) = (BTreeMap::new(), Vec::new());
         for mut candidate in start {
-            if candidate.peer.id == own || known.len() >= config.candidates_max {
+            let distance = Key::of_node(candidate.peer.id).distance(&target);
+            if candidate.peer.id == own
+                || known.len() >= config.candidates_max
+                || known.contains_key(&distance)
+            {
                 continue;
             }
             candidate.vias.truncate(VIAS_MAX);
-            let distance = Key::of_node(candidate.peer.id).distance(&target);
-            known.entry(distance).or_insert(Known {
+            seats.extend(candidate.seat.map(|seat| Seated::ours(distance, seat)));
+            let new = Known {
                 peer: candidate.peer,
                 state: State::Waiting,
                 vias: candidate.vias,
@@ -103,10 +113,17 @@ impl Lookup {
                 is_linked: candidate.is_linked,
                 is_stale: candidate.is_stale && !candidate.is_linked,
                 is_ours: true,
-            });
+            };
+            known.insert(distance, new);
         }
-        for (path, known) in (0..config.paths).cycle().zip(known.values_mut()) {
-            known.path = u8::try_from(path).unwrap_or_default();
+        for (path, known) in (0..).zip(known.values_mut()) {
+            known.path = path_of(path, &config);
+        }
+        // Of the seats each path has its share.
+        for (path, seated) in (0..).zip(&seats) {
+            if let Some(known) = known.get_mut(seated.distance()) {
+                known.path = path_of(path, &config);
+            }
         }
         let has_stale = known.values().any(|known| known.is_stale);
         Self {
@@ -115,6 +132,7 @@ impl Lookup {
             purpose,
             config,
             known,
+            seats,
             trips: Vec::new(),
             next_path: 0,
             points: 0,
@@ -122,7 +140,6 @@ impl Lookup {
             stale_in_flight: 0,
             asked: 0,
             answered: 0,
-            rounds: 0,
             steps: 0,
             is_enough: false,
             has_stale,
@@ -146,12 +163,12 @@ impl Lookup {
         if self.is_satisfied() {
             return None;
         }
-        let may_fresh = self.in_flight < self.config.in_flight;
+        let may_fresh = self.in_flight < self.slots();
         let may_stale = self.stale_in_flight < self.config.in_flight.div_ceil(2);
         if !(may_fresh || may_stale && self.has_stale) {
             return None;
         }
-        let distance = self.choose(|known| if known.is_stale { may_stale } else { may_fresh })?;
+        let distance = self.next(|known| if known.is_stale { may_stale } else { may_fresh })?;
         let typical = self.typical_trip();
         let target = self.point_for(&distance);
         let known = self.known.get_mut(&distance)?;
@@ -188,13 +205,14 @@ impl Lookup {
         has_records: bool,
     ) -> Vec<NodeId> {
         let distance = self.distance(from);
+        let names_wanted = contacts.iter().take(CONTACTS_MAX).any(|contact| self.seeks(contact.id));
         let Some(known) = self.known.get_mut(&distance) else { return Vec::new() };
         if known.tries == 0 || matches!(known.state, State::Answered { .. }) {
             return Vec::new();
         }
         let trips = known.legs + 1;
         let (before, is_stale) = (known.state, known.is_stale);
-        known.state = State::Answered { has_records };
+        known.state = State::Answered { has_records, is_hit: has_records || names_wanted };
         let (path, depth) = (known.path, known.depth + 1);
         self.free(before, is_stale);
         if let State::Asked { at } | State::Late { at } | State::Silent { at } = before {
@@ -203,7 +221,6 @@ impl Lookup {
             self.trips.insert(place, trip);
         }
         self.answered += 1;
-        self.rounds = self.rounds.max(depth);
         let mut new = Vec::new();
         for (index, contact) in contacts.iter().take(CONTACTS_MAX).enumerate() {
             // An answer names a peer once.
@@ -239,6 +256,9 @@ impl Lookup {
     ) -> bool {
         if let Some(known) = self.known.get_mut(&distance) {
             known.named = known.named.saturating_add(1);
+            if known.tries == 0 {
+                known.depth = known.depth.min(depth);
+            }
             let is_new_via = via.is_some_and(|via| !known.vias.contains(&via));
             if is_new_via && known.vias.len() < VIAS_MAX {
                 known.vias.extend(via);
@@ -268,6 +288,11 @@ impl Lookup {
         };
         self.known.insert(distance, known);
         true
+    }
+
+    /// Goes on with fewer nodes to be found, and a smaller region.
+    pub fn narrow(&mut self, k: usize, region: Distance) {
+        (self.config.k, self.config.region) = (k, region);
     }
 
     /// Notes that this node is, or is not any more, linked to a peer. Worth saying of the new
@@ -334,8 +359,13 @@ impl Lookup {
         let is_alone = self.answered == 0;
         self.in_flight == 0
             && (!is_alone || self.stale_in_flight == 0)
-            && self.choose(|known| is_alone || !known.is_stale).is_none()
+            && self.next(|known| is_alone || !known.is_stale).is_none()
             && !self.is_awaited()
+    }
+
+    /// The next to be asked of those that pass a test.
+    fn next(&self, passes: impl Fn(&Known) -> bool) -> Option<Distance> {
+        self.next_seat(&passes).or_else(|| self.choose(passes))
     }
 
     /// Whether somebody is late whose answer would change the outcome.
@@ -395,15 +425,21 @@ impl Lookup {
         self.answered
     }
 
-    /// The longest chain of answers, each of a peer that the one before named: the round trips that
-    /// had to be made one after the other.
+    /// The round trips that had to be made one after the other: the longest chain of answers, each
+    /// of a peer that the one before named, up to those that had what was looked for. Of all
+    /// answers, if none had it or if all nodes of a region were wanted.
     #[must_use]
     pub fn rounds(&self) -> u32 {
-        self.rounds
+        let rounds = |(_, known): (&Distance, &Known)| known.depth + 1;
+        let is_hit = |(_, known): &(&Distance, &Known)| {
+            matches!(known.state, State::Answered { is_hit: true, .. })
+        };
+        let hits = self.answers().filter(is_hit).map(rounds).max();
+        hits.or_else(|| self.answers().map(rounds).max()).unwrap_or_default()
     }
 
-    /// As [`rounds`](Self::rounds), without the end of the chain in which nobody new and nearer was
-    /// named: after so many round trips all were known, the rest was for making sure.
+    /// The longest chain of all answers, without its end in which nobody new and nearer was named:
+    /// after so many round trips all were known, the rest was for making sure.
     #[must_use]
     pub fn steps(&self) -> u32 {
         self.steps
@@ -433,7 +469,7 @@ impl Lookup {
         let mut networks = Vec::new();
         let mut others = 0;
         for (_, known) in self.answers() {
-            if known.state != (State::Answered { has_records: true }) {
+            if !matches!(known.state, State::Answered { has_records: true, .. }) {
                 continue;
             }
             match subnets(&known.peer, false)[0] {
@@ -452,9 +488,19 @@ impl Lookup {
         }
     }
 
+    /// Whether this is the peer that is looked for.
+    fn seeks(&self, id: NodeId) -> bool {
+        self.purpose == Purpose::Peer(id)
+    }
+
     fn distance(&self, id: NodeId) -> Distance {
         Key::of_node(id).distance(&self.target)
     }
+}
+
+/// The path of the peer of this number among those to begin with.
+fn path_of(number: usize, config: &LookupConfig) -> u8 {
+    u8::try_from(number % config.paths).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ fn closed(number: u32) -> PeerAddr {
 }
 
 fn candidate(peer: PeerAddr) -> Candidate {
-    Candidate { peer, is_linked: false, rtt: None, vias: Vec::new(), is_stale: false }
+    Candidate { peer, is_linked: false, rtt: None, vias: Vec::new(), is_stale: false, seat: None }
 }
 
 /// Numbers of which the first is nearest to the target.
@@ -317,6 +317,30 @@ fn records_of_one_network_are_not_enough() {
     lookup.answered(ms(1), id(5), &[], 0, true);
     assert!(lookup.is_done());
     assert_eq!(lookup.distances(), []);
+}
+
+#[test]
+fn rounds_are_of_the_shortest_chains_that_led_to_what_was_found() {
+    let near = by_distance(9);
+    let config = LookupConfig { in_flight: 2, paths: 1, enough: 2, ..LookupConfig::default() };
+    let purpose = Purpose::Records(RecordKind::Value);
+    let start = near[6..].iter().map(|number| candidate(open(*number)));
+    let mut lookup = Lookup::new(target(), OWN, purpose, config, start);
+    assert_eq!(asks(&mut lookup, ms(0)), ids(&near[6..8]));
+    let mut answer = |from: usize, named: &[usize], has_records, rounds, next: &[usize]| {
+        let named: Vec<_> = named.iter().map(|at| open(near[*at])).collect();
+        lookup.answered(ms(1), id(near[from]), &named, 0, has_records);
+        assert_eq!(lookup.rounds(), rounds, "{from} answered");
+        let next: Vec<_> = next.iter().map(|at| id(near[*at])).collect();
+        assert_eq!(asks(&mut lookup, ms(1)), next);
+    };
+    answer(6, &[1], false, 1, &[1]);
+    answer(1, &[0, 5], false, 2, &[0]);
+    answer(7, &[5], false, 2, &[5]);
+    answer(0, &[], false, 3, &[8]);
+    answer(5, &[], true, 2, &[]);
+    answer(8, &[], true, 2, &[]);
+    assert!(lookup.is_done());
 }
 
 #[test]

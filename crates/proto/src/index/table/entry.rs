@@ -97,6 +97,7 @@ impl Entry {
             rtt: self.rtt(),
             vias: Vec::new(),
             is_stale: self.is_stale(),
+            seat: None,
         }
     }
 

@@ -37,6 +37,7 @@ pub use self::contact::Subnet;
 pub(crate) use self::contact::{Packed, subnets};
 pub use self::entry::Entry;
 use self::near::Walk;
+pub(crate) use self::near::draw;
 pub use self::near::spread;
 use crate::id::NodeId;
 use crate::invite::PeerAddr;

@@ -73,7 +73,7 @@ pub fn spread<T: Copy>(near: &[T], n: usize, k: usize, rng: &mut impl Rng) -> Ve
 
 /// Draws `n` of some items, in their order (Knuth, *The Art of Computer Programming* 2, 3.4.2,
 /// algorithm S).
-fn draw<T: Copy>(items: &[T], mut n: usize, rng: &mut impl Rng) -> Vec<T> {
+pub(crate) fn draw<T: Copy>(items: &[T], mut n: usize, rng: &mut impl Rng) -> Vec<T> {
     let mut drawn = Vec::with_capacity(n.min(items.len()));
     for (index, item) in items.iter().enumerate() {
         let left = (items.len() - index) as u64;

@@ -98,6 +98,7 @@ fn oblige(message: &IndexMessage) -> Option<IndexMessage> {
             linked: 0,
             records: Vec::new(),
             more: None,
+            seats: 0,
         })),
         IndexMessage::Store(_) => {
             Some(IndexMessage::Stored(Stored { request, outcome: StoreOutcome::Kept }))
@@ -133,7 +134,12 @@ fn events(outputs: &[Output]) -> Vec<&Event> {
     events.collect()
 }
 
-fn value_of(secret: &SecretKey, network: &str, sequence: u64, expires: UnixTime) -> Record {
+pub(super) fn value_of(
+    secret: &SecretKey,
+    network: &str,
+    sequence: u64,
+    expires: UnixTime,
+) -> Record {
     let content = Content::Value { name: "name".into(), value: Bytes::from_static(b"value") };
     Record::sign(secret, network, None, sequence, expires, content).unwrap()
 }
@@ -271,6 +277,7 @@ fn what_nobody_asked_for_has_no_effect() {
             linked: 0,
             records,
             more: Some(1),
+            seats: 0,
         })
     };
     let request = request.expect("one that is asked");
@@ -309,8 +316,8 @@ fn answers_are_verified_by_who_asked() {
         value(1).bytes().clone(),
     ];
     let (request, contacts) = (find.request, Vec::new());
-    let outputs = index
-        .say(1, IndexMessage::Found(Found { request, contacts, linked: 0, records, more: None }));
+    let found = Found { request, contacts, linked: 0, records, more: None, seats: 0 };
+    let outputs = index.say(1, IndexMessage::Found(found));
     let sequences = outputs.iter().filter_map(|output| match output {
         Output::Event(Event::Record { query: QUERY, record }) => Some(record.sequence()),
         _ => None,

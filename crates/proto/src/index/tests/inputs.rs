@@ -69,9 +69,9 @@ pub(crate) fn message() -> impl Strategy<Value = IndexMessage> {
                 IndexMessage::Find(Find { request, target, records, page })
             }
         ),
-        (request(), contacts, any::<u32>(), records, page()).prop_map(
-            |(request, contacts, linked, records, more)| {
-                IndexMessage::Found(Found { request, contacts, linked, records, more })
+        (request(), contacts, any::<[u32; 2]>(), records, page()).prop_map(
+            |(request, contacts, [linked, seats], records, more)| {
+                IndexMessage::Found(Found { request, contacts, linked, records, more, seats })
             }
         ),
         (request(), record())

@@ -5,7 +5,9 @@ mod alone;
 pub(crate) mod disk;
 pub(crate) mod inputs;
 mod net;
+mod seats;
 
+use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hasher};
 
 use bytes::Bytes;
@@ -29,8 +31,10 @@ fn secret(n: usize) -> SecretKey {
     SecretKey::from_bytes(bytes)
 }
 
+/// Remembered, for it takes longer than most of what a node does.
 fn id(n: usize) -> NodeId {
-    secret(n).id()
+    thread_local!(static IDS: RefCell<BTreeMap<usize, NodeId>> = RefCell::default());
+    IDS.with_borrow_mut(|ids| *ids.entry(n).or_insert_with(|| secret(n).id()))
 }
 
 /// Where a node is, each in a network of its own.

@@ -9,7 +9,9 @@ use std::hash::{DefaultHasher, Hash};
 
 use super::disk::Disk;
 use super::*;
+use crate::role::Region;
 use crate::wire::index::{Store, StoreOutcome};
+use crate::wire::{Message, NodeMessage};
 
 const LATENCY: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -24,6 +26,7 @@ pub(super) struct Peer {
     pub(super) log: Vec<Event>,
     pub(super) located: Vec<(PeerAddr, Vec<NodeId>)>,
     pub(super) searched: Vec<NodeId>,
+    pub(super) omissions: Vec<(NodeId, Key)>,
     by_hand: Option<StoreOutcome>,
 }
 
@@ -53,6 +56,12 @@ pub(super) struct Net {
     pub(super) peers: Vec<Peer>,
     numbers: BTreeMap<NodeId, usize>,
     links: BTreeSet<(usize, usize)>,
+    /// Of those who are alive.
+    deadlines: BTreeMap<usize, Instant>,
+    /// Bytes of all messages sent.
+    pub(super) bytes: usize,
+    /// Of the last look-up.
+    pub(super) cost: LookupCost,
     /// A digest of all outputs of all nodes and their times, if one is wanted.
     pub(super) trace: Option<DefaultHasher>,
 }
@@ -77,6 +86,9 @@ impl Net {
             peers: Vec::new(),
             numbers: BTreeMap::new(),
             links: BTreeSet::new(),
+            deadlines: BTreeMap::new(),
+            bytes: 0,
+            cost: LookupCost::default(),
             trace: None,
         };
         for n in 0..size {
@@ -97,6 +109,7 @@ impl Net {
             log: Vec::new(),
             located: Vec::new(),
             searched: Vec::new(),
+            omissions: Vec::new(),
             by_hand: None,
         });
         self.numbers.insert(id(n), n);
@@ -135,10 +148,13 @@ impl Net {
         self.unlink(|_, (a, b)| [a, b].contains(&n));
     }
 
-    /// Closes the links that neither side keeps warm.
+    /// Closes the links that neither side keeps warm, nor as one to a seat of its region.
     pub(super) fn close_idle(&mut self) {
-        let is_warm = |net: &Self, a: usize, b: usize| net.peers[a].index.is_warm(id(b));
-        self.unlink(|net, (a, b)| !is_warm(net, a, b) && !is_warm(net, b, a));
+        let is_kept = |net: &Self, a: usize, b: usize| {
+            let index = &net.peers[a].index;
+            index.is_warm(id(b)) || index.seats.shared_with(id(b)).is_some()
+        };
+        self.unlink(|net, (a, b)| !is_kept(net, a, b) && !is_kept(net, b, a));
     }
 
     fn unlink(&mut self, is_over: impl Fn(&Self, (usize, usize)) -> bool) {
@@ -157,6 +173,7 @@ impl Net {
     pub(super) fn kill(&mut self, n: usize) {
         self.unlink_all(n);
         self.peers[n].is_alive = false;
+        self.deadlines.remove(&n);
     }
 
     /// Ends a node and starts it with what its disk has; it is linked to nobody.
@@ -169,6 +186,27 @@ impl Net {
         self.drain(n);
         let other = (0..self.peers.len()).find(|m| *m != n && self.peers[*m].is_alive);
         self.link(n, other.expect("somebody"));
+    }
+
+    /// Makes nodes the only seats of a region, and tells everybody who is alive of it: three seats
+    /// are homes of each of the others, and all are linked to each other.
+    pub(super) fn elect(&mut self, region: Region, seats: &[usize]) {
+        for n in 0..self.peers.len() {
+            if !(self.peers[n].is_alive && region.contains(&Key::of_node(id(n)))) {
+                continue;
+            }
+            let (now, is_seat) = (self.now, seats.contains(&n));
+            let homes = (0..seats.len()).map(|at| seats[(n + at) % seats.len()]);
+            let known = homes.filter(|seat| *seat != n).take(if is_seat { 12 } else { 3 });
+            let known: Vec<_> = known.collect();
+            let contacts: Vec<_> = known.iter().map(|seat| addr(*seat)).collect();
+            self.peers[n].index.set_seats(now, region, &contacts);
+            self.peers[n].index.set_seat(now, is_seat.then_some(region));
+            self.drain(n);
+            for seat in known {
+                self.link(n, seat);
+            }
+        }
     }
 
     /// Time for everybody to fill its table.
@@ -194,8 +232,13 @@ impl Net {
         self.command(n, command);
         self.run(Duration::from_secs(10));
         let log = core::mem::take(&mut self.peers[n].log);
-        let done = log.iter().filter(|event| matches!(event, Event::Done { query: QUERY, .. }));
-        assert_eq!(done.count(), 1, "it ends: {log:?}");
+        let costs = log.iter().filter_map(|event| match event {
+            Event::Done { query: QUERY, cost } => Some(*cost),
+            _ => None,
+        });
+        let costs: Vec<_> = costs.collect();
+        assert_eq!(costs.len(), 1, "it ends: {log:?}");
+        self.cost = costs[0];
         let records = log.into_iter().filter_map(|event| match event {
             Event::Record { query: QUERY, record } => Some(record),
             _ => None,
@@ -248,8 +291,7 @@ impl Net {
         let end = self.now + for_time;
         loop {
             let event = self.queue.first_key_value().map(|((at, _), _)| *at);
-            let alive = self.peers.iter().enumerate().filter(|(_, peer)| peer.is_alive);
-            let timer = alive.filter_map(|(n, peer)| Some((peer.index.poll_timeout()?, n))).min();
+            let timer = self.deadlines.iter().map(|(n, at)| (*at, *n)).min();
             let next = [event, timer.map(|(at, _)| at)].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = next.max(self.now);
@@ -312,12 +354,21 @@ impl Net {
     }
 
     fn drain(&mut self, n: usize) {
+        self.drain_outputs(n);
+        match self.peers[n].index.poll_timeout().filter(|_| self.peers[n].is_alive) {
+            Some(at) => drop(self.deadlines.insert(n, at)),
+            None => drop(self.deadlines.remove(&n)),
+        }
+    }
+
+    fn drain_outputs(&mut self, n: usize) {
         while let Some(output) = self.peers[n].index.poll_output() {
             if let Some(trace) = &mut self.trace {
                 format!("{:?} {n} {output:?}", self.now).hash(trace);
             }
             match output {
                 Output::Send(to, message) => {
+                    self.bytes += Message::Node(NodeMessage::Index(message.clone())).encode().len();
                     let to = self.number(to).expect("only who is linked");
                     self.push(LATENCY, What::Message(to, n, message));
                 }
@@ -335,6 +386,7 @@ impl Net {
                 Output::Event(event) => self.peers[n].log.push(event),
                 Output::Located { peer, vias } => self.peers[n].located.push((peer, vias)),
                 Output::Searched(peer) => self.peers[n].searched.push(peer),
+                Output::Omission { seat, key } => self.peers[n].omissions.push((seat, key)),
                 Output::Release(_) | Output::Warm(..) => {}
             }
         }
