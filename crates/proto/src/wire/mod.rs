@@ -119,4 +119,4 @@ impl Message {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

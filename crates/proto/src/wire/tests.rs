@@ -1,4 +1,4 @@
-mod role;
+pub(crate) mod role;
 
 use std::net::SocketAddr;
 

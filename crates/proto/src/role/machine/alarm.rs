@@ -47,6 +47,11 @@ impl Roles {
         }
     }
 
+    /// The link to a peer is silent: if it is a seat, it is asked whether it is there.
+    pub(crate) fn doubt(&mut self, now: Instant, id: NodeId) {
+        self.check(now, id);
+    }
+
     /// Somebody does not hear a seat: looks at our own link to it.
     pub(super) fn handle_lost(&mut self, now: Instant, seat: NodeId) {
         if seat != self.id {

@@ -80,7 +80,7 @@ fn reason() -> impl Strategy<Value = DeclineReason> {
 }
 
 /// Any message about roles within its limits.
-pub(super) fn role_message() -> impl Strategy<Value = RoleMessage> {
+pub(crate) fn role_message() -> impl Strategy<Value = RoleMessage> {
     let apply = (bytes(TERM_LEN_MAX), any::<u64>(), bytes(MANDATE_LEN_MAX));
     prop_oneof![
         any::<[u8; 32]>().prop_map(|key| RoleMessage::Ask(Ask { key: Key::from_bytes(key) })),
