@@ -145,6 +145,7 @@ impl Driver {
             node::Event::Home { peer, held } => Event::Home { peer, held },
             node::Event::Serving { peer, granted } => Event::Serving { peer, granted },
             node::Event::Unreachable(peer) => Event::Unreachable(peer),
+            node::Event::Role(_) => return self.refresh_snapshot(),
         };
         self.refresh_snapshot();
         // Nobody may be listening.

@@ -222,6 +222,8 @@ pub(crate) enum Output {
         /// The key.
         key: Key,
     },
+    /// The nodes nearest to a key, of those that answered: for `find_nodes` of this number.
+    Nodes(u64, Vec<PeerAddr>),
     /// For the owner.
     Event(Event),
 }

@@ -64,6 +64,8 @@ pub(super) enum Goal {
     Neighbours,
     /// Who holds the seats of a region is to be known.
     Seats(Region),
+    /// The roles ask for so many nodes near a key, under this number.
+    Nodes { tag: u64, count: usize },
 }
 
 /// A look-up under way.
@@ -82,7 +84,11 @@ impl Goal {
         match self {
             Self::Find { kind, .. } => Some(*kind),
             Self::Peer { .. } => Some(RecordKind::Node),
-            Self::Store(_) | Self::Table | Self::Neighbours | Self::Seats(_) => None,
+            Self::Store(_)
+            | Self::Table
+            | Self::Neighbours
+            | Self::Seats(_)
+            | Self::Nodes { .. } => None,
         }
     }
 
@@ -90,7 +96,11 @@ impl Goal {
         match self {
             Self::Find { kind, .. } => Purpose::Records(*kind),
             Self::Peer { id, .. } => Purpose::Peer(*id),
-            Self::Store(_) | Self::Table | Self::Neighbours | Self::Seats(_) => Purpose::Nodes,
+            Self::Store(_)
+            | Self::Table
+            | Self::Neighbours
+            | Self::Seats(_)
+            | Self::Nodes { .. } => Purpose::Nodes,
         }
     }
 }
@@ -112,6 +122,7 @@ impl Index {
             Goal::Neighbours => self.config.warm_near,
             // The first may not be there, or not know.
             Goal::Seats(_) => 2,
+            Goal::Nodes { count, .. } => *count,
             // All near us are to be known, of others some.
             Goal::Table if target != self.key => self.config.node_replicas,
             _ => self.config.replicas,
@@ -119,7 +130,7 @@ impl Index {
         // A peer's contact is proved when it is dialled, so fewer need to be asked for it.
         let (in_flight, paths) = match &goal {
             Goal::Table if target == self.key => (self.config.in_flight, self.config.paths),
-            Goal::Peer { .. } | Goal::Table => {
+            Goal::Peer { .. } | Goal::Table | Goal::Nodes { .. } => {
                 (self.config.in_flight_peer, self.config.paths.min(2))
             }
             Goal::Neighbours => (UNHURRIED, 1),
@@ -144,7 +155,11 @@ impl Index {
             Goal::Table => self.leave_own_side(&target, &mut start),
             // Its link is silent, else it were not sought: others are to say where it is.
             Goal::Peer { id, .. } => start.retain(|one| one.peer.id != id || !one.is_linked),
-            Goal::Find { .. } | Goal::Store(_) | Goal::Neighbours | Goal::Seats(_) => {}
+            Goal::Find { .. }
+            | Goal::Store(_)
+            | Goal::Neighbours
+            | Goal::Seats(_)
+            | Goal::Nodes { .. } => {}
         }
         self.table.looked_up(now, &target);
         let lookup = Lookup::new(target, self.id, goal.purpose(), config, start);
@@ -158,7 +173,7 @@ impl Index {
     fn start_candidates(&mut self, now: Instant, target: &Key, goal: &Goal) -> Vec<Candidate> {
         let seats = match goal {
             Goal::Find { .. } | Goal::Peer { .. } | Goal::Store(_) => self.start_seats(now, target),
-            Goal::Table | Goal::Neighbours | Goal::Seats(_) => Vec::new(),
+            Goal::Table | Goal::Neighbours | Goal::Seats(_) | Goal::Nodes { .. } => Vec::new(),
         };
         let linked = self.linked.values().filter(|linked| linked.serves).map(|linked| Candidate {
             peer: linked.contact.contact(linked.id),
@@ -200,7 +215,8 @@ impl Index {
             | Goal::Peer { .. }
             | Goal::Table
             | Goal::Neighbours
-            | Goal::Seats(_) => None,
+            | Goal::Seats(_)
+            | Goal::Nodes { .. } => None,
         };
         Some(record)
     }
@@ -338,7 +354,8 @@ impl Index {
                 | Goal::Store(_)
                 | Goal::Table
                 | Goal::Neighbours
-                | Goal::Seats(_) => {}
+                | Goal::Seats(_)
+                | Goal::Nodes { .. } => {}
             }
         }
         has_records
@@ -366,6 +383,13 @@ impl Index {
             self.is_joined() && self.begin(now, Key::of_node(id), Goal::Peer { id, is_again });
         if !is_begun {
             self.outputs.push_back(Output::Searched(id));
+        }
+    }
+
+    /// Looks for the nodes nearest to a key, for the roles.
+    pub(crate) fn find_nodes(&mut self, now: Instant, tag: u64, key: Key, count: usize) {
+        if !self.is_joined() || !self.begin(now, key, Goal::Nodes { tag, count }) {
+            self.outputs.push_back(Output::Nodes(tag, Vec::new()));
         }
     }
 
@@ -409,6 +433,11 @@ impl Index {
                 self.event(Event::Done { query, cost });
             }
             Goal::Peer { id: wanted, .. } => self.outputs.push_back(Output::Searched(wanted)),
+            Goal::Nodes { tag, count } => {
+                let mut nodes = job.lookup.nearest_answered();
+                nodes.truncate(count);
+                self.outputs.push_back(Output::Nodes(tag, nodes));
+            }
             Goal::Store(_) | Goal::Table | Goal::Neighbours | Goal::Seats(_) => {}
         }
         self.timers.set_no_later(Timer::Warm, now + super::warm::SETTLE);

@@ -489,6 +489,11 @@ impl Index {
         mean * (50 + self.rng.next_u32() % 101) / 100
     }
 
+    /// How many nodes there are, estimated.
+    pub(crate) fn nodes(&self) -> Option<f64> {
+        self.size.nodes()
+    }
+
     pub(crate) fn stats(&self) -> IndexStats {
         let shard = self.shard.stats();
         let mut skews: Vec<_> =

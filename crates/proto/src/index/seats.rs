@@ -160,10 +160,6 @@ impl Seats {
     }
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the interface to the roles, which nobody is elected to yet")
-)]
 impl Index {
     /// We hold a seat, active or standing by, of this region, or of none: then we keep all records
     /// of the region, as far as others offer them.

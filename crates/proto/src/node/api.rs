@@ -13,6 +13,7 @@ use crate::index::{self, Command, DiskAction, IndexConfig, Restored};
 use crate::invite::PeerAddr;
 use crate::path;
 pub use crate::path::{PathId, Sample, Selected, Side};
+use crate::role::{self, RoleConfig};
 use crate::time::UnixTime;
 use crate::wire::NodeMessage;
 
@@ -58,6 +59,8 @@ pub struct NodeConfig {
     pub index: IndexConfig,
     /// Of the bootstrap.
     pub bootstrap: BootstrapConfig,
+    /// Of the roles that the network lends.
+    pub role: RoleConfig,
 }
 
 impl Default for NodeConfig {
@@ -80,6 +83,7 @@ impl Default for NodeConfig {
             allow_nets: Vec::new(),
             index: IndexConfig::default(),
             bootstrap: BootstrapConfig::default(),
+            role: RoleConfig::default(),
         }
     }
 }
@@ -126,6 +130,9 @@ pub enum Input {
     },
     /// What the calendar says: at the start before all else, and now and then.
     Clock(UnixTime),
+    /// The puzzle of this node's identity ([`role::puzzle`]) is solved by this nonce: from then on it
+    /// takes part in votes.
+    Puzzle(u64),
     /// What the disk held, at the start.
     Restore(Restored),
     /// The peers of the last run, in the order of dialling; starts the bootstrap.
@@ -367,6 +374,8 @@ pub enum Event {
     NotReached(NodeId),
     /// Of the index.
     Index(index::Event),
+    /// Of roles.
+    Role(role::Event),
     /// Nobody can be asked for a wanted peer, or all who were asked refused and all dials came to
     /// nothing. Said at most once for each attempt; attempts go on while the peer is wanted.
     Unreachable(NodeId),

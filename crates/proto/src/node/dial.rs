@@ -46,6 +46,8 @@ pub(super) struct Peer {
     pub(super) for_index: bool,
     /// Sought once by the bootstrap.
     pub(super) for_bootstrap: bool,
+    /// Sought once by the roles.
+    pub(super) for_role: bool,
     tries: u32,
     /// The owner knows that the latest attempt came to nothing.
     is_reported: bool,
@@ -154,9 +156,9 @@ impl Node {
     }
 
     pub(super) fn is_wanted(&self, id: NodeId) -> bool {
-        self.peers
-            .get(&id)
-            .is_some_and(|peer| peer.is_pursued() || peer.for_index || peer.for_bootstrap)
+        self.peers.get(&id).is_some_and(|peer| {
+            peer.is_pursued() || peer.for_index || peer.for_bootstrap || peer.for_role
+        })
     }
 
     pub(super) fn forget_if_unwanted(&mut self, id: NodeId) {

@@ -81,6 +81,8 @@ impl Node {
                 self.handle_index(now, output);
             } else if let Some(output) = self.bootstrap.poll_output() {
                 self.handle_bootstrap(now, output);
+            } else if let Some(output) = self.roles.poll_output() {
+                self.handle_role(now, output);
             } else {
                 return;
             }
@@ -107,8 +109,8 @@ impl Node {
             index::Output::Disk(token, action) => {
                 self.outputs.push_back(Output::Disk { token, action });
             }
-            // One node's word against a seat; alone it has no effect.
-            index::Output::Omission { .. } => {}
+            index::Output::Omission { seat, .. } => self.roles.omission(now, seat),
+            index::Output::Nodes(tag, nodes) => self.roles.nearest(now, tag, &nodes),
             index::Output::Event(event) => self.event(Event::Index(event)),
         }
     }
@@ -164,6 +166,7 @@ impl Node {
         if self.links_to(peer).iter().any(|other| !self.links[other].paths.is_silent()) {
             return self.supersede(now, link);
         }
+        self.roles.doubt(now, peer);
         let Some(contact) = self.contact(peer).filter(|_| self.has_room_for(peer)) else { return };
         let state = self.peers.or_default(peer);
         state.for_index = true;
@@ -195,11 +198,11 @@ impl Node {
 
     /// Tries what others say of a peer: through those linked to it, through its homes and, if it
     /// has none, straight.
-    fn attempt_signalled(&mut self, now: Instant, id: NodeId, vias: &[NodeId]) {
+    pub(super) fn attempt_signalled(&mut self, now: Instant, id: NodeId, vias: &[NodeId]) {
         let Some(state) = self.peers.get(&id) else { return };
         let (addrs, homes) = (state.claimed_addrs.clone(), state.claimed_homes.clone());
         let is_wanted = state.wanted;
-        let is_for_itself = is_wanted || state.for_index || state.for_bootstrap;
+        let is_for_itself = is_wanted || state.for_index || state.for_bootstrap || state.for_role;
         let linked = |via: &NodeId| self.live_link_to(*via);
         let mut signallers: Vec<_> = vias.iter().filter_map(linked).take(VIAS_MAX).collect();
         if signallers.is_empty() {
@@ -233,7 +236,8 @@ impl Node {
     pub(super) fn end_seek(&mut self, now: Instant, id: NodeId) {
         let Some(state) = self.peers.get_mut(&id) else { return };
         let is_cached = core::mem::take(&mut state.for_bootstrap);
-        if core::mem::take(&mut state.for_index) || is_cached {
+        let is_for_role = core::mem::take(&mut state.for_role);
+        if core::mem::take(&mut state.for_index) || is_for_role || is_cached {
             if is_cached {
                 self.event(Event::NotReached(id));
             }
@@ -244,8 +248,10 @@ impl Node {
 
     /// Ends the search for a peer for which nothing is under way any more.
     pub(super) fn give_up_if_idle(&mut self, now: Instant, id: NodeId) {
-        let is_sought =
-            self.peers.get(&id).is_some_and(|state| state.for_index || state.for_bootstrap);
+        let is_sought = self
+            .peers
+            .get(&id)
+            .is_some_and(|state| state.for_index || state.for_bootstrap || state.for_role);
         if is_sought && !self.is_under_way(id) {
             self.timers.stop(Timer::Seek(id));
             self.end_seek(now, id);
@@ -254,13 +260,14 @@ impl Node {
 
     fn not_reached(&mut self, now: Instant, id: NodeId) {
         self.index.unreachable(now, id);
+        self.roles.unreachable(now, id);
         self.bootstrap.handle_input(now, bootstrap::Input::DialFailed(id));
     }
 
     /// A link to a peer stands: whoever sought it needs to no more.
     pub(super) fn end_search_of(&mut self, peer: NodeId) {
         if let Some(state) = self.peers.get_mut(&peer) {
-            (state.for_index, state.for_bootstrap) = (false, false);
+            (state.for_index, state.for_bootstrap, state.for_role) = (false, false, false);
         }
         self.timers.stop(Timer::Seek(peer));
         self.index.end_search(peer);
@@ -280,6 +287,10 @@ impl Node {
         if let Some(contact) = self.contact(peer) {
             self.index.peer_up(now, &contact);
         }
+        self.inform_roles(now);
+        if let Some(view) = self.view(peer) {
+            self.roles.peer_up(now, view);
+        }
         let is_ours = side == Side::Client;
         self.bootstrap.handle_input(now, bootstrap::Input::PeerUp { peer, is_ours });
     }
@@ -289,8 +300,10 @@ impl Node {
         self.timers.set(Timer::Idle(link), now + IDLE_MAX);
     }
 
-    pub(super) fn peer_went(&mut self, now: Instant, peer: NodeId) {
+    /// The last link to a peer is gone; `is_silent` if because nothing was heard of it.
+    pub(super) fn peer_went(&mut self, now: Instant, peer: NodeId, is_silent: bool) {
         self.index.peer_down(now, peer);
+        self.roles.peer_down(now, peer, !is_silent);
         self.bootstrap.handle_input(now, bootstrap::Input::PeerDown(peer));
     }
 
@@ -300,6 +313,9 @@ impl Node {
             let seen = self.link_to(peer).and_then(|link| self.links[&link].paths.frame_addr());
             let ip = seen.map(|addr| addr.ip()).filter(|ip| class_of(*ip).is_none());
             self.index.peer_moved(now, &contact, None, ip);
+        }
+        if let Some(view) = self.view(peer) {
+            self.roles.peer_moved(view);
         }
     }
 
@@ -375,7 +391,9 @@ impl Node {
 
     /// Whether the owner or the index wants a link to this peer to last.
     fn wants_to_keep(&self, peer: NodeId) -> bool {
-        self.index.is_warm(peer) || self.peers.get(&peer).is_some_and(|state| state.keep)
+        self.index.is_warm(peer)
+            || self.roles.is_kept(peer)
+            || self.peers.get(&peer).is_some_and(|state| state.keep)
     }
 
     /// The same of the peer of a link.
@@ -477,7 +495,7 @@ impl Node {
         self.index.is_joined()
     }
 
-    /// Homes, those first that anybody can dial.
+    /// Homes, seats first, then those that anybody can dial.
     pub(super) fn ranked_homes(&self) -> Vec<Home> {
         let mut homes: Vec<_> = self
             .links
@@ -485,10 +503,11 @@ impl Node {
             .filter_map(|link| {
                 let addr = link.home_addr?;
                 let is_kept = self.peers.get(&link.peer).is_some_and(|state| state.keep);
-                Some((!link.is_open, !is_kept, Home { id: link.peer, addrs: vec![addr] }))
+                let home = Home { id: link.peer, addrs: vec![addr] };
+                Some((!self.roles.is_seat(link.peer), !link.is_open, !is_kept, home))
             })
             .collect();
-        homes.sort_by_key(|(is_closed, is_unkept, _)| (*is_closed, *is_unkept));
+        homes.sort_by_key(|(is_leaf, is_closed, is_unkept, _)| (*is_leaf, *is_closed, *is_unkept));
         homes.into_iter().map(|(.., home)| home).collect()
     }
 }

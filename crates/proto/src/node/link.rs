@@ -300,7 +300,7 @@ impl Node {
             self.candidates.forget(link.peer);
             self.drop_service(link.peer);
             self.event(Event::PeerDown(link.peer));
-            self.peer_went(now, link.peer);
+            self.peer_went(now, link.peer, link.paths.is_silent());
             self.lost_peer(now, link.peer, link.said.homes().homes);
         }
     }

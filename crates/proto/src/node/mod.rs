@@ -17,6 +17,7 @@ mod find;
 mod home;
 mod link;
 mod relay;
+mod role;
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ use self::find::Openness;
 use self::home::{Held, Usage};
 use self::link::Link;
 use self::relay::RelayService;
+use self::role::Probing;
 use crate::bootstrap::{self, Bootstrap};
 use crate::candidate::Candidates;
 use crate::flat::FlatMap;
@@ -40,6 +42,7 @@ use crate::id::{NodeId, SecretKey};
 use crate::index::Index;
 use crate::machine::{self, Machine};
 use crate::path;
+use crate::role::Roles;
 use crate::time::Instant;
 use crate::timer::Timers;
 use crate::wire::NodeMessage;
@@ -84,6 +87,8 @@ enum Timer {
     Tell,
     /// Say that a link is to last, if no reservation has said it.
     Keep(LinkId),
+    /// A candidate that is being reached.
+    Probe(NodeId),
 }
 
 /// A node. See the module's documentation.
@@ -105,6 +110,9 @@ pub struct Node {
     service: RelayService,
     index: Index,
     bootstrap: Bootstrap,
+    roles: Roles,
+    /// Candidates that are being reached for the roles.
+    probes: FlatMap<NodeId, Box<Probing>>,
     openness: Openness,
     /// Drawn for this run, told in Hello.
     run: u64,
@@ -135,12 +143,18 @@ impl Node {
             (config.relay_ttl, config.reservation_ttl) = ttls;
         }
         let bootstrap = Bootstrap::new(id, config.bootstrap, draw());
-        let index = Index::new(secret, config.network.clone(), config.index.clone(), draw());
+        let network = config.network.clone();
+        let index = Index::new(secret.clone(), network.clone(), config.index.clone(), draw());
+        let mut roles = config.role.clone();
+        roles.serves &= config.relays && config.index.serves;
+        let roles = Roles::new(secret, network, roles, draw());
         Self {
             id,
             service: RelayService::new(&config),
             index,
             bootstrap,
+            roles,
+            probes: FlatMap::new(),
             openness: Openness::default(),
             run: rng.next_u64().max(1),
             config,
@@ -267,6 +281,7 @@ impl Node {
             NodeMessage::RelayClosed(closed) => self.release_channel(link, closed.channel),
             NodeMessage::Homes(homes) => self.handle_homes(now, link, &homes),
             NodeMessage::Index(message) => self.index.handle_message(now, peer, message),
+            NodeMessage::Role(message) => self.roles.handle_message(now, peer, message),
         }
     }
 
@@ -285,6 +300,10 @@ impl Node {
     fn expire(&mut self, now: Instant) {
         self.index.handle_timeout(now);
         self.bootstrap.handle_timeout(now);
+        if self.roles.poll_timeout().is_some_and(|at| at <= now) {
+            self.inform_roles(now);
+            self.roles.handle_timeout(now);
+        }
         self.drain_parts(now);
         while let Some(timer) = self.timers.expire(now) {
             match timer {
@@ -303,6 +322,7 @@ impl Node {
                 Timer::Superseded(link) => self.drop_if_silent(now, link),
                 Timer::Tell => self.tell_homes_now(now),
                 Timer::Keep(link) => self.say_kept(link),
+                Timer::Probe(peer) => self.advance_probe(now, peer),
             }
         }
         self.drain_parts(now);
@@ -315,8 +335,15 @@ impl Machine for Node {
 
     fn handle_input(&mut self, now: Instant, input: Input) {
         match input {
-            Input::Clock(unix) => self.index.handle_clock(now, unix),
-            Input::Restore(restored) => self.index.restore(now, restored),
+            Input::Clock(unix) => {
+                self.index.handle_clock(now, unix);
+                self.roles.handle_clock(now, unix);
+            }
+            Input::Puzzle(nonce) => self.roles.set_nonce(now, nonce),
+            Input::Restore(restored) => {
+                self.roles.restore(now, &restored.role);
+                self.index.restore(now, restored);
+            }
             Input::Boot(cached) => {
                 self.index.remember(now, &cached);
                 self.bootstrap.handle_input(now, bootstrap::Input::Start { cached });
@@ -378,7 +405,8 @@ impl Machine for Node {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let parts = [self.index.poll_timeout(), self.bootstrap.poll_timeout()];
+        let parts =
+            [self.index.poll_timeout(), self.bootstrap.poll_timeout(), self.roles.poll_timeout()];
         parts.into_iter().flatten().chain(self.timers.next()).min()
     }
 }

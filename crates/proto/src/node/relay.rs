@@ -103,6 +103,7 @@ impl Node {
         }
         self.service.is_on = is_on;
         self.index.set_serving(now, is_on);
+        self.roles.set_serving(now, is_on);
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.say_hello(now, link);
         }

@@ -6,13 +6,24 @@
 //! for a term. Whatever a seat does the floor can do too, so the loss of all seats costs speed and
 //! nothing else.
 
+mod epoch;
+mod machine;
+pub mod mandate;
 pub mod puzzle;
 mod region;
+pub mod report;
+mod signature;
+pub mod term;
 
 /// Longest that [`DiskAction::Role`](crate::index::DiskAction::Role) writes, in bytes: a few mandates
 /// of 2 KB, and the seats of a region.
 pub const ROLE_LEN_MAX: usize = 64 * 1024;
 
+pub use self::epoch::{Epochs, TERM_EPOCHS, elector_point};
+pub use self::machine::{Event, RoleConfig, RoleStats};
+pub(crate) use self::machine::{Output, PeerView, Roles};
+pub use self::mandate::{Mandate, MandateError};
 pub use self::region::{
     ACTIVE, Depth, ELECTORS, Plan, REGION_BITS_MAX, Region, STANDBY, elector_radius,
 };
+pub use self::term::{Kind, NetPrefix, Term, Vote};

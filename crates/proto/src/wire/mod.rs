@@ -12,6 +12,7 @@ pub(crate) mod addr;
 pub mod index;
 pub mod mux;
 pub mod node;
+pub mod role;
 
 use minicbor::{Decoder, Encoder};
 use thiserror::Error;
@@ -19,9 +20,10 @@ use thiserror::Error;
 pub use self::index::IndexMessage;
 pub use self::mux::MuxMessage;
 pub use self::node::NodeMessage;
+pub use self::role::RoleMessage;
 
-/// Longest message in bytes: the largest is an answer of the index with all its contacts and
-/// records ([`index::Found`]), under 3,900.
+/// Longest message in bytes: the largest are an answer of the index with all its contacts and
+/// records ([`index::Found`]), under 3,900, and a full [`role::Echo`].
 pub const MESSAGE_LEN_MAX: usize = 4096;
 
 /// Bytes of the length before each message.
@@ -117,4 +119,4 @@ impl Message {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

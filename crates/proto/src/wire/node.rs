@@ -6,7 +6,7 @@ use minicbor::encode::{Error as EncodeError, Write};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::addr::{bounded_len, decode_addr, decode_addrs, encode_addr, encode_addrs};
-use super::{DecodeError, IndexMessage};
+use super::{DecodeError, IndexMessage, RoleMessage};
 use crate::frame::Channel;
 use crate::id::NodeId;
 
@@ -45,6 +45,8 @@ pub enum NodeMessage {
     Need(Need),
     /// About the index (types 16 to 31).
     Index(IndexMessage),
+    /// About roles (types 32 to 47).
+    Role(RoleMessage),
 }
 
 /// Says what a node offers. The first message of each side, and again when that changes.
@@ -293,6 +295,7 @@ impl NodeMessage {
             Self::Release(body) => encoder.u8(10)?.encode(body)?,
             Self::Need(body) => encoder.u8(11)?.encode(body)?,
             Self::Index(message) => return message.encode(encoder),
+            Self::Role(message) => return message.encode(encoder),
         };
         Ok(())
     }
@@ -315,6 +318,7 @@ impl NodeMessage {
             10 => Self::Release(decoder.decode()?),
             11 => Self::Need(decoder.decode()?),
             16..32 => return Ok(IndexMessage::decode(number, decoder)?.map(Self::Index)),
+            32..48 => return Ok(RoleMessage::decode(number, decoder)?.map(Self::Role)),
             _ => return Ok(None),
         }))
     }

@@ -1,3 +1,5 @@
+pub(crate) mod role;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -109,6 +111,7 @@ fn node_message() -> impl Strategy<Value = NodeMessage> {
             |(homes, addrs, is_open)| NodeMessage::Homes(Homes { homes, addrs, is_open })
         ),
         index_message().prop_map(NodeMessage::Index),
+        role::role_message().prop_map(NodeMessage::Role),
     ]
 }
 

@@ -387,7 +387,7 @@ impl Net {
                 Output::Located { peer, vias } => self.peers[n].located.push((peer, vias)),
                 Output::Searched(peer) => self.peers[n].searched.push(peer),
                 Output::Omission { seat, key } => self.peers[n].omissions.push((seat, key)),
-                Output::Release(_) | Output::Warm(..) => {}
+                Output::Release(_) | Output::Warm(..) | Output::Nodes(..) => {}
             }
         }
     }

@@ -7,6 +7,7 @@ use super::*;
 use crate::forward::{ChannelPair, OpenError};
 use crate::index::{self, IndexConfig};
 use crate::machine::check_deadline;
+use crate::role::RoleConfig;
 use crate::time::UnixTime;
 use crate::wire::node::{
     Hello, Homes, RefusalReason, Refused, RelayClosed, RelayIncoming, RelayOpen, RelayOpened,
@@ -74,6 +75,7 @@ fn message() -> impl Strategy<Value = NodeMessage> {
         Just(NodeMessage::Reserve(Reserve {})),
         Just(NodeMessage::Release(Release {})),
         index::tests::inputs::message().prop_map(NodeMessage::Index),
+        crate::wire::tests::role::role_message().prop_map(NodeMessage::Role),
         ttl_s().prop_map(|ttl_s| NodeMessage::Reserved(Reserved { ttl_s, rate_bytes_per_s: 0 })),
         (request(), peer())
             .prop_map(|(request, target)| NodeMessage::RelayOpen(RelayOpen { request, target })),
@@ -145,6 +147,7 @@ fn parts() -> impl Strategy<Value = Input> {
             .prop_map(|(token, is_kept)| Input::DiskDone { token, is_kept }),
         1 => link().prop_map(Input::Active),
         1 => Just(Input::Restore(index::Restored::default())),
+        1 => (0u64..2).prop_map(Input::Puzzle),
     ]
 }
 
@@ -204,7 +207,9 @@ proptest! {
         steps in prop::collection::vec((0u64..4_000, input()), 1..80),
     ) {
         let index = IndexConfig { serves: is_on, jobs_max: 4, ..IndexConfig::default() };
-        let limits = NodeConfig { peers_max: 4, channels_per_peer_max: 2, index, ..config() };
+        let role = RoleConfig { is_solved: |_, _, nonce| nonce == 1, ..RoleConfig::default() };
+        let limits =
+            NodeConfig { peers_max: 4, channels_per_peer_max: 2, index, role, ..config() };
         let mut node = Node::new(secret(0), limits, seed);
         let mut now = Instant::from_micros(1);
         for (pause_ms, input) in steps {

@@ -3,6 +3,7 @@ mod carry;
 mod find;
 mod inputs;
 mod kept;
+mod roles;
 mod silent;
 mod world;
 

@@ -1,0 +1,240 @@
+//! Standing for a seat.
+//!
+//! For an ordinary one of the next epoch a candidate asks that epoch's electors in the first part of
+//! the running one, and is looked at in the last part: a vote says that it was up all the while.
+//! For a seat at once the electors of the running epoch are asked.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Roles, Search, Timer};
+use crate::id::NodeId;
+use crate::invite::PeerAddr;
+use crate::role::epoch::{draw, elector_point};
+use crate::role::mandate::{Mandate, MandateError, expiry, median};
+use crate::role::term::{Kind, RANKS_MAX, ROLE_INDEX, ROLE_RELAY, ROLE_SIGNAL, Term, Vote};
+use crate::role::{ELECTORS, Plan};
+use crate::time::Instant;
+use crate::wire::RoleMessage;
+use crate::wire::role::{Apply, Ballot, TermDigest};
+
+/// Candidates for each seat that are wanted: a third of those who apply may fail.
+const CANDIDATES_PER_SEAT: usize = 3;
+
+/// Nodes of a network in which everybody who is willing applies.
+const ALL_APPLY: f64 = 16.0;
+
+/// Most that eagerness grows: everybody of a region applies long before.
+const EAGERNESS_MAX: u32 = 16;
+
+/// Attempts to have a seat at once, after which the pauses between them grow no more.
+const ACTING_TRIES_MAX: u32 = 4;
+
+/// What we stand for.
+#[derive(Debug)]
+pub(super) struct Candidacy {
+    pub(super) term: Term,
+    bytes: Bytes,
+    pub(super) electors: Vec<PeerAddr>,
+    votes: BTreeMap<NodeId, Vote>,
+}
+
+/// The name of a term in votes.
+pub(super) fn digest(term: &[u8]) -> TermDigest {
+    draw("baran 1 digest of a term", &[term])
+}
+
+impl Roles {
+    /// Stands for a seat of the next epoch, if this node is among those that should.
+    pub(super) fn apply(&mut self, now: Instant) {
+        let (Some(plan), Some(epoch), Some(unix)) = (self.plan(), self.epoch(now), self.unix(now))
+        else {
+            return;
+        };
+        let up = self.up_since.map_or(Duration::ZERO, |since| now - since);
+        if !self.is_willing() {
+            return;
+        }
+        if up < self.config.uptime_min {
+            let at = now + (self.config.uptime_min - up);
+            return self.timers.set(Timer::Apply, at);
+        }
+        let (region, epoch) = (self.region(), epoch + 1);
+        let ends = self.epochs.start(region, epoch);
+        if ends - unix <= self.config.probing {
+            return; // Too late: the electors begin to look.
+        }
+        let seats = plan.active + plan.standby;
+        let is_filled = self.living(now) >= seats;
+        self.eagerness = if is_filled { 0 } else { (self.eagerness + 1).min(EAGERNESS_MAX) };
+        let expires = expiry(self.epochs, region, epoch);
+        let term = self.term(plan, Kind::Ordinary, epoch, expires.as_secs());
+        // The first time is no evidence that too few stand.
+        let wanted = seats * CANDIDATES_PER_SEAT << self.eagerness.saturating_sub(1);
+        if term.since_epoch < epoch || self.is_among(&term, wanted) {
+            self.stand(term);
+        }
+    }
+
+    /// Stands for a seat at once, if too few are there.
+    pub(super) fn apply_acting(&mut self, now: Instant) {
+        let (Some(plan), Some(epoch), Some(unix)) = (self.plan(), self.epoch(now), self.unix(now))
+        else {
+            return;
+        };
+        let own = self.current(now).map(|own| (own.term().kind, own.expires() - unix));
+        let is_needed = match own {
+            None => self.are_too_few(now, plan),
+            Some((Kind::Ordinary, _)) => false,
+            // Those lent at once stand in for those that are elected.
+            Some((Kind::Acting, _)) => self.living_elected() < plan.active.div_ceil(2),
+        };
+        if !self.is_willing() || !is_needed {
+            self.acting_tries = 0;
+            return;
+        }
+        if let Some((_, left)) = own
+            && left > self.config.acting / 2
+        {
+            return self.timers.set(Timer::Acting, now + (left - self.config.acting / 2));
+        }
+        let tries = self.acting_tries.min(ACTING_TRIES_MAX);
+        self.acting_tries += 1;
+        let pause = self.config.gather * 4 * 2u32.pow(tries);
+        let pause = pause.min(self.config.acting / 2) + self.draw(self.config.gather);
+        self.timers.set(Timer::Acting, now + pause);
+        let expires = unix + self.config.acting;
+        let term = self.term(plan, Kind::Acting, epoch, expires.as_secs());
+        if self.is_among(&term, plan.active * 2 << tries) {
+            self.stand(term);
+        }
+    }
+
+    fn is_willing(&self) -> bool {
+        self.serves && self.is_ready()
+    }
+
+    /// The term that we would have.
+    fn term(&self, plan: Plan, kind: Kind, epoch: u64, expires_s: u64) -> Term {
+        let region = self.region();
+        let held = self.mandates.iter().map(Mandate::term).find(|term| {
+            kind == Kind::Ordinary
+                && (term.kind, term.region, term.epoch + 1) == (kind, region, epoch)
+        });
+        let claimed = self.config.capacity_log2.min(self.measured_log2.unwrap_or(u8::MAX));
+        Term {
+            region,
+            epoch,
+            holder: self.id,
+            kind,
+            roles: match kind {
+                Kind::Ordinary => ROLE_INDEX | ROLE_SIGNAL | ROLE_RELAY,
+                Kind::Acting => ROLE_INDEX | ROLE_SIGNAL,
+            },
+            capacity_log2: held.map_or(claimed, |term| term.capacity_log2.min(claimed)),
+            electors: u8::try_from(plan.electors).unwrap_or(u8::MAX),
+            since_epoch: held.map_or(epoch, |term| term.since_epoch),
+            expires_s,
+        }
+    }
+
+    /// Whether a term is expected to be among so many best of the region, if all had weight 1.
+    fn is_among(&self, term: &Term, wanted: usize) -> bool {
+        let nodes = self.nodes.unwrap_or_default();
+        let share = wanted as f64 / (nodes * term.region.share()).max(1.0);
+        // Of draws u the share above e^(−1/s) has a score above s.
+        nodes <= ALL_APPLY || share >= 1.0 || term.score() > -1.0 / (1.0 - share).ln()
+    }
+
+    fn stand(&mut self, term: Term) {
+        let point = elector_point(term.region, term.epoch);
+        let bytes = term.encode();
+        let candidacy = Candidacy { term, bytes, electors: Vec::new(), votes: BTreeMap::new() };
+        self.search(point, ELECTORS, Search::Electors(Box::new(candidacy)));
+    }
+
+    /// The electors are known: asks all of them.
+    pub(super) fn ask_electors(
+        &mut self,
+        now: Instant,
+        mut candidacy: Candidacy,
+        nodes: &[PeerAddr],
+    ) {
+        let Some(nonce) = self.nonce else { return };
+        let term = &candidacy.term;
+        let proof = self
+            .mandates
+            .iter()
+            .find(|mandate| term.since_epoch < term.epoch && mandate.term().epoch + 1 == term.epoch)
+            .map(|mandate| mandate.bytes().clone())
+            .unwrap_or_default();
+        let electors = nodes.iter().filter(|node| node.id != self.id).take(ELECTORS);
+        candidacy.electors = electors.cloned().collect();
+        for elector in &candidacy.electors {
+            let (term, mandate) = (candidacy.bytes.clone(), proof.clone());
+            self.tell(elector, RoleMessage::Apply(Apply { term, nonce, mandate }));
+        }
+        self.candidacies.retain(|other| other.term.kind != candidacy.term.kind);
+        self.candidacies.push(candidacy);
+        self.review(now);
+    }
+
+    pub(super) fn handle_vote(&mut self, now: Instant, from: NodeId, ballot: Ballot) {
+        let Ballot { term, vote } = ballot;
+        let candidacy = self.candidacies.iter_mut().find(|one| digest(&one.bytes) == term);
+        let Some(candidacy) = candidacy.filter(|_| vote.elector == from) else { return };
+        let is_asked = candidacy.electors.iter().any(|elector| elector.id == from);
+        if is_asked && vote.is_signed(&self.network, &candidacy.bytes, self.config.verify) {
+            candidacy.votes.insert(from, vote);
+            if candidacy.term.kind == Kind::Acting {
+                self.take_office(now);
+            }
+        }
+    }
+
+    /// Makes mandates of the votes that are there, of those terms that have begun.
+    pub(super) fn take_office(&mut self, now: Instant) {
+        let (Some(unix), Some(nonce)) = (self.unix(now), self.nonce) else { return };
+        let mut standing = core::mem::take(&mut self.candidacies);
+        standing.retain(|candidacy| {
+            let term = &candidacy.term;
+            let has_begun = self.epochs.at(term.region, unix) >= term.epoch;
+            if !has_begun {
+                return true;
+            }
+            let votes: Vec<_> = candidacy.votes.values().cloned().collect();
+            if votes.len() < term.quorum() {
+                return term.kind == Kind::Acting && term.expires_s > unix.as_secs();
+            }
+            let measured = median(votes.iter().filter_map(|vote| vote.measured_log2));
+            let mandate = Mandate::sign(&self.secret, &self.network, term, votes, nonce);
+            match self.verify(now, mandate.bytes()) {
+                Ok(mandate) => {
+                    self.mandates.push(mandate);
+                    self.introduce(candidacy);
+                    false
+                }
+                Err(MandateError::Capacity { measured, .. }) => {
+                    self.measured_log2 = Some(measured);
+                    false
+                }
+                Err(_) => {
+                    self.measured_log2 = measured.or(self.measured_log2);
+                    term.kind == Kind::Acting
+                }
+            }
+        });
+        // Those that began meanwhile, by the outputs of this very call, there are none.
+        self.candidacies.append(&mut standing);
+        self.review(now);
+    }
+
+    /// Asks some electors whom else they elected.
+    fn introduce(&mut self, candidacy: &Candidacy) {
+        let voted = candidacy.electors.iter().filter(|one| candidacy.votes.contains_key(&one.id));
+        let some: Vec<_> = voted.take(RANKS_MAX / 4).cloned().collect();
+        self.ask_for_seats(&some);
+    }
+}

@@ -1,0 +1,83 @@
+//! What survives a restart: our mandates, and where the seats of our region are.
+//!
+//! ```text
+//! state = [[mandate: bytes], [contact]]                                    CBOR (RFC 8949)
+//! ```
+
+use bytes::Bytes;
+use minicbor::{Decoder, Encoder};
+
+use super::homes::Hint;
+use super::{Output, Roles};
+use crate::invite::PeerAddr;
+use crate::role::epoch::draw;
+use crate::role::mandate::Mandate;
+use crate::role::term::RANKS_MAX;
+use crate::time::Instant;
+use crate::wire::addr::bounded_len;
+
+/// Most bytes of it.
+pub(super) const STATE_LEN_MAX: usize = 64 * 1024;
+
+/// Mandates that are kept: the one in force and the next.
+const MANDATES_MAX: usize = 4;
+
+impl Roles {
+    /// Wants it on disk, if it is another.
+    pub(super) fn persist(&mut self) {
+        let mandates: Vec<_> =
+            self.mandates.iter().take(MANDATES_MAX).map(Mandate::bytes).collect();
+        let seats = self.seats.values().filter(|seat| !seat.is_lost);
+        let seats: Vec<_> = seats.map(|seat| &seat.contact).take(RANKS_MAX).collect();
+        let mut encoder = Encoder::new(Vec::new());
+        let write = |e: &mut Encoder<Vec<u8>>| {
+            e.array(2)?.array(mandates.len() as u64)?;
+            for mandate in mandates {
+                e.bytes(mandate)?;
+            }
+            e.encode(&seats)?.ok()
+        };
+        write(&mut encoder).expect("writing to memory cannot fail");
+        let state = encoder.into_writer();
+        debug_assert!(state.len() <= STATE_LEN_MAX);
+        let name = draw("baran 1 state of roles", &[&state]);
+        if core::mem::replace(&mut self.persisted, name) != name {
+            self.outputs.push_back(Output::Persist(state.into()));
+        }
+    }
+
+    /// What the disk held; after the calendar and the puzzle, before all else. Mandates are
+    /// verified as anybody's are, as soon as there is an estimate of how many nodes there are.
+    pub(crate) fn restore(&mut self, now: Instant, state: &[u8]) {
+        if let Ok((mandates, contacts)) = read(state) {
+            self.stored = mandates;
+            for contact in contacts {
+                self.insert_hint(now, contact.id, Hint::new(now, contact, 0));
+            }
+        }
+    }
+
+    /// Takes up the mandates of the last run that still hold.
+    pub(super) fn resume(&mut self, now: Instant) {
+        for bytes in core::mem::take(&mut self.stored) {
+            if let Ok(mandate) = self.verify(now, &bytes)
+                && mandate.term().holder == self.id
+            {
+                self.mandates.push(mandate);
+            }
+        }
+        self.review(now);
+    }
+}
+
+fn read(state: &[u8]) -> Result<(Vec<Bytes>, Vec<PeerAddr>), minicbor::decode::Error> {
+    let d = &mut Decoder::new(state);
+    if state.len() > STATE_LEN_MAX || d.array()? != Some(2) {
+        return Err(minicbor::decode::Error::message("not the state of roles"));
+    }
+    let len = bounded_len(d, MANDATES_MAX)?;
+    let mandates =
+        (0..len).map(|_| d.bytes().map(Bytes::copy_from_slice)).collect::<Result<_, _>>()?;
+    let len = bounded_len(d, RANKS_MAX)?;
+    Ok((mandates, (0..len).map(|_| d.decode()).collect::<Result<_, _>>()?))
+}

@@ -1,0 +1,128 @@
+//! Removing a seat that does not serve: reports are gathered by its fellows, and enough of them make
+//! its mandate void for whoever sees them.
+
+use super::{Event, Roles};
+use crate::id::NodeId;
+use crate::role::Region;
+use crate::role::report::{Charge, REPORTS_MIN, Reason, Removal, Report};
+use crate::time::Instant;
+use crate::wire::RoleMessage;
+use crate::wire::role::Accusation;
+
+/// Times in a row that a seat is not had before it is reported.
+const FAILURES: u8 = 3;
+
+/// Seats on which reports are gathered at a time.
+const CASES_MAX: usize = 16;
+
+/// Removals that are remembered, and told to those who ask.
+const REMOVALS_MAX: usize = 16;
+
+/// Reports on one seat.
+#[derive(Debug, Default)]
+pub(super) struct Case {
+    reports: Vec<Report>,
+}
+
+impl Roles {
+    /// A seat could not be had, though it should be there.
+    pub(super) fn seat_failed(&mut self, now: Instant, id: NodeId) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        seat.failures = seat.failures.saturating_add(1);
+        if seat.failures == FAILURES {
+            self.accuse(now, id, Reason::Dead);
+        }
+    }
+
+    /// A seat denied a record that two others gave.
+    pub(crate) fn omission(&mut self, now: Instant, id: NodeId) {
+        self.accuse(now, id, Reason::Omission);
+    }
+
+    /// Signs a report and gives it to the other seats that we know.
+    fn accuse(&mut self, now: Instant, id: NodeId, reason: Reason) {
+        let (Some(seat), Some(nonce)) = (self.seats.get(&id), self.nonce) else { return };
+        let charge = seat.charge();
+        let report = Report::sign(&self.secret, &self.network, &charge, nonce, self.net, reason);
+        let accusation = Accusation { charge, report };
+        let judges: Vec<_> = self.seats.keys().copied().filter(|other| *other != id).collect();
+        for judge in judges {
+            self.send(judge, RoleMessage::Report(accusation.clone()));
+        }
+        if self.told_seat.is_some() {
+            self.handle_report(now, accusation);
+        }
+    }
+
+    pub(super) fn handle_report(&mut self, now: Instant, accusation: Accusation) {
+        let Accusation { charge, report } = accusation;
+        let is_known = self.seats.get(&charge.seat).is_some_and(|seat| seat.charge() == charge)
+            || charge.seat == self.id;
+        let is_judge = self.told_seat.is_some() && is_known;
+        if !is_judge || self.cases.len() >= CASES_MAX && !self.cases.contains_key(&charge) {
+            return;
+        }
+        let gathered = self.cases.get(&charge).map_or(&[][..], |case| &case.reports);
+        if gathered.iter().any(|other| report.repeats(other)) || !self.is_valid(&charge, &report) {
+            return;
+        }
+        let case = self.cases.or_default(charge);
+        case.reports.push(report);
+        if case.reports.len() >= REPORTS_MIN {
+            let reports = core::mem::take(&mut case.reports);
+            self.cases.remove(&charge);
+            self.remove_seat(now, Removal { charge, reports });
+        }
+    }
+
+    fn is_valid(&mut self, charge: &Charge, report: &Report) -> bool {
+        let Self { puzzles, network, config, .. } = self;
+        report.is_valid(network, charge, config.verify, &mut |id, nonce| {
+            puzzles.is_solved(network, config.is_solved, id, nonce)
+        })
+    }
+
+    pub(super) fn handle_removal(&mut self, now: Instant, removal: Removal) {
+        let is_news =
+            removal.charge.region.contains(&self.key) && !self.is_removed(&removal.charge);
+        let Self { puzzles, network, config, .. } = self;
+        let is_valid = is_news
+            && removal.is_valid(network, config.verify, &mut |id, nonce| {
+                puzzles.is_solved(network, config.is_solved, id, nonce)
+            });
+        if is_valid {
+            self.remove_seat(now, removal);
+        }
+    }
+
+    pub(super) fn is_removed(&self, charge: &Charge) -> bool {
+        self.removed.iter().any(|removal| removal.charge == *charge)
+    }
+
+    /// Removals of a region, for who asks for its seats.
+    pub(super) fn removals_of(&self, region: Region) -> Vec<Removal> {
+        self.removed.iter().filter(|removal| removal.charge.region == region).cloned().collect()
+    }
+
+    fn remove_seat(&mut self, now: Instant, removal: Removal) {
+        let charge = removal.charge;
+        if self.removed.len() >= REMOVALS_MAX {
+            self.removed.pop_front();
+        }
+        self.removed.push_back(removal.clone());
+        self.event(Event::Removed(charge.seat));
+        if charge.seat == self.id {
+            self.mandates.retain(|own| {
+                (own.term().region, own.term().epoch) != (charge.region, charge.epoch)
+            });
+        } else if self.seats.get(&charge.seat).is_some_and(|seat| seat.charge() == charge) {
+            self.forget_seat(now, charge.seat);
+            self.hints.remove(&charge.seat);
+        }
+        let fellows: Vec<_> = self.seats.keys().copied().collect();
+        for fellow in fellows {
+            self.send(fellow, RoleMessage::Removal(removal.clone()));
+        }
+        self.review(now);
+    }
+}

@@ -1,0 +1,456 @@
+//! Seats: which are known and what their ranks are, and what one owes to its fellows.
+//!
+//! Whoever verified a mandate knows its rank among those it knows; nobody hands ranks out. The
+//! first ones serve and the next stand by, so a seat that is lost is replaced by everybody leaving
+//! it out.
+
+use core::cmp::Reverse;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::homes::Hint;
+use super::{Event, Output, Roles, Timer};
+use crate::flat::FlatMap;
+use crate::id::NodeId;
+use crate::invite::PeerAddr;
+use crate::key::Key;
+use crate::role::Region;
+use crate::role::mandate::Mandate;
+use crate::role::report::Charge;
+use crate::role::term::{Kind, RANKS_MAX, Term};
+use crate::time::{Instant, UnixTime};
+use crate::wire::RoleMessage;
+use crate::wire::role::{Ask, Beat, DeclineReason, Declined, Lost, Present, SeatHint, Seats, Show};
+
+/// Verified seats of a region that are remembered: two elections may overlap, and seats that are
+/// lent at once stand beside them.
+const SEATS_KNOWN_MAX: usize = 3 * RANKS_MAX;
+
+/// Beats that may be missed.
+const MISSED: u32 = 3;
+
+/// Fellows that watch a seat.
+const WATCHERS: usize = 2;
+
+/// How long a seat may take to answer when it is asked whether it is there.
+const CHECK: Duration = Duration::from_secs(2);
+
+/// The load above which nobody is taken in.
+const FULL: u8 = u8::MAX;
+
+/// Epochs for which a leaf goes on using a home whose mandate has ended.
+const GRACE_EPOCHS: u32 = 3;
+
+/// When who comes to a full seat may come again, and half as much again at random.
+const RETRY_AFTER_S: u16 = 60;
+
+/// A seat whose mandate was verified.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) mandate: Mandate,
+    pub(super) contact: PeerAddr,
+    pub(super) load: u8,
+    /// When it last said anything.
+    heard: Instant,
+    /// It is not there.
+    pub(super) is_lost: bool,
+    /// It was shown our mandate.
+    knows_us: bool,
+    /// Times in a row that it could not be had.
+    pub(super) failures: u8,
+}
+
+impl Seat {
+    pub(super) fn charge(&self) -> Charge {
+        let term = self.mandate.term();
+        Charge { seat: term.holder, region: term.region, epoch: term.epoch }
+    }
+}
+
+impl Roles {
+    /// Our mandate that is in force.
+    pub(super) fn current(&self, now: Instant) -> Option<&Mandate> {
+        let unix = self.unix(now)?;
+        let in_force = self
+            .mandates
+            .iter()
+            .filter(|own| own.begins(self.epochs) <= unix && own.expires() > unix);
+        in_force.min_by_key(|own| (own.term().kind, Reverse(own.expires())))
+    }
+
+    /// The terms in force of our region in the order of their ranks, ours among them, those of
+    /// seats that are lost left out.
+    fn ranks(&self) -> Vec<&Term> {
+        let ours = self.mandates.first().filter(|_| self.told_seat.is_some()).map(Mandate::term);
+        let others = self.seats.values().filter(|seat| !seat.is_lost);
+        let mut terms: Vec<_> = others.map(|seat| seat.mandate.term()).chain(ours).collect();
+        // Seats that are lent at once come after those that were elected.
+        terms.sort_by(|a, b| a.kind.cmp(&b.kind).then(b.score().total_cmp(&a.score())));
+        terms
+    }
+
+    /// Our place among them, from 0.
+    pub(super) fn rank(&self) -> Option<usize> {
+        self.ranks().iter().position(|term| term.holder == self.id)
+    }
+
+    /// Seats that are there or said to be, ours among them. What was said before a loss does not
+    /// count: whoever said it may know no more than we did.
+    pub(super) fn living(&self, now: Instant) -> usize {
+        let is_there = |id: &NodeId| match self.told_seat {
+            Some(_) => self.seats.get(id).is_some_and(|seat| !seat.is_lost),
+            None => self.homes.contains(id),
+        };
+        let known = self.seats.keys().filter(|id| is_there(id)).count();
+        let said = self.hints.iter().filter(|(id, hint)| {
+            !is_there(id) && hint.is_fresh(now) && hint.is_since(self.doubted)
+        });
+        known + said.count() + usize::from(self.told_seat.is_some())
+    }
+
+    /// Elected seats that are there, as one who has a seat knows them.
+    pub(super) fn living_elected(&self) -> usize {
+        self.ranks().iter().filter(|term| term.kind == Kind::Ordinary).count()
+    }
+
+    /// Looks again at everything that follows from the calendar and from who is there.
+    pub(super) fn review(&mut self, now: Instant) {
+        let Some(unix) = self.unix(now) else { return };
+        let key = self.key;
+        self.mandates.retain(|own| own.expires() > unix && own.term().region.contains(&key));
+        let serves = self.serves;
+        let in_force = self.current(now).filter(|_| serves).cloned();
+        if let Some(current) = &in_force {
+            // The one in force comes first, and what it replaces goes.
+            self.mandates.retain(|own| own.begins(self.epochs) > unix);
+            self.mandates.insert(0, current.clone());
+        }
+        let over: Vec<_> = self
+            .seats
+            .iter()
+            .filter(|(_, seat)| {
+                let mandate = &seat.mandate;
+                self.good_until(mandate) <= unix || !mandate.term().region.contains(&key)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.forget_seat(now, id);
+        }
+        self.tell_seat(now, in_force.as_ref());
+        self.tell_seats();
+        self.persist();
+        let ends = self.mandates.iter().map(Mandate::expires);
+        let ends = ends.chain(self.seats.values().map(|seat| self.good_until(&seat.mandate))).min();
+        if let Some(ends) = ends {
+            let at = self.instant_of(now, ends).max(now + Duration::from_secs(1));
+            self.timers.set(Timer::Mandate, at);
+        }
+        if in_force.is_some() {
+            self.timers.set_if_idle(Timer::Beat, now + self.config.beat);
+        }
+        if in_force.as_ref().is_some_and(|own| own.term().kind == Kind::Acting) {
+            // Renewed in time, if it is still needed.
+            self.timers.set_if_idle(Timer::Acting, now + self.config.acting / 2);
+        }
+    }
+
+    /// Until when a seat is good without another mandate. A home that serves was elected, and to look
+    /// at its mandates as often as they are made costs more than all the rest; when it has none left
+    /// it says so. A seat looks at those of its fellows, who show them.
+    pub(super) fn good_until(&self, mandate: &Mandate) -> UnixTime {
+        let epochs = match mandate.term().kind {
+            _ if self.told_seat.is_some() => 0,
+            Kind::Ordinary => GRACE_EPOCHS,
+            Kind::Acting => 1,
+        };
+        mandate.expires() + self.epochs.len() * epochs
+    }
+
+    fn tell_seat(&mut self, now: Instant, in_force: Option<&Mandate>) {
+        let (had, active) = (self.told_seat, self.plan().map_or(0, |plan| plan.active));
+        // Ours is among the ranks as soon as we have one.
+        self.told_seat = in_force.map(|own| (own.term().region, false));
+        if let Some((region, _)) = self.told_seat {
+            let is_active = self.rank().is_some_and(|rank| rank < active);
+            self.told_seat = Some((region, is_active));
+        }
+        if self.told_seat != had {
+            self.outputs.push_back(Output::Seat(self.told_seat));
+            self.event(Event::Seat(self.told_seat));
+        }
+        if had.is_some() && self.told_seat.is_none() {
+            let fellows: Vec<_> = self.seats.keys().copied().collect();
+            for id in fellows {
+                self.keep(id, self.homes.contains(&id));
+            }
+            self.step_down();
+        }
+        if had.is_some() != self.told_seat.is_some() {
+            self.look_for_seats(now);
+        }
+        let ends = in_force.map_or(0, |own| own.term().expires_s);
+        if core::mem::replace(&mut self.greeted, ends) != ends && ends > 0 {
+            self.greet();
+        }
+    }
+
+    fn tell_seats(&mut self) {
+        let there = self.seats.iter().filter(|(_, seat)| !seat.is_lost);
+        let ids: Vec<_> = there.clone().map(|(id, _)| *id).collect();
+        if ids != self.told_seats {
+            let contacts = there.map(|(_, seat)| seat.contact.clone()).take(RANKS_MAX).collect();
+            self.told_seats = ids;
+            self.outputs.push_back(Output::Seats(self.region(), contacts));
+        }
+    }
+
+    /// Those whom we may have served are to look for others.
+    fn step_down(&mut self) {
+        let region = self.region();
+        let guests: Vec<_> = self.linked.keys().copied().collect();
+        for guest in guests.into_iter().filter(|id| region.contains(&Key::of_node(*id))) {
+            let declined = Declined { reason: DeclineReason::NotMine, retry_after_s: 0 };
+            self.send(guest, RoleMessage::Declined(declined));
+        }
+    }
+
+    /// We have a mandate that our fellows are to know.
+    fn greet(&mut self) {
+        let known = self.seats.iter().map(|(id, seat)| (*id, seat.contact.clone()));
+        let said = self.hints.iter().map(|(id, hint)| (*id, hint.contact.clone()));
+        let fellows: BTreeMap<_, _> = said.chain(known).collect();
+        for (id, contact) in &fellows {
+            self.show_to(contact);
+            if self.seats.contains_key(id) {
+                self.keep(*id, true);
+            }
+        }
+    }
+
+    /// Shows our mandate to somebody who is to know that we are its fellow.
+    pub(super) fn show_to(&mut self, peer: &PeerAddr) {
+        let Some(own) = self.mandates.first().filter(|_| self.told_seat.is_some()) else { return };
+        let present = Present { mandate: own.bytes().clone(), load: self.load };
+        if let Some(seat) = self.seats.get_mut(&peer.id) {
+            seat.knows_us = true;
+        }
+        self.tell(peer, RoleMessage::Present(present));
+    }
+
+    pub(super) fn handle_show(&mut self, now: Instant, from: NodeId) {
+        let Some(own) = self.current(now).filter(|_| self.told_seat.is_some()) else {
+            let declined = Declined { reason: DeclineReason::NotMine, retry_after_s: 0 };
+            return self.send(from, RoleMessage::Declined(declined));
+        };
+        let mandate = own.bytes().clone();
+        if self.load == FULL && !self.seats.contains_key(&from) {
+            let jitter = u16::try_from(self.pick(usize::from(RETRY_AFTER_S) / 2)).unwrap_or(0);
+            let retry_after_s = RETRY_AFTER_S + jitter;
+            let declined = Declined { reason: DeclineReason::Full, retry_after_s };
+            self.send(from, RoleMessage::Declined(declined));
+            // Whom else it may ask.
+            return self.answer(now, from, &Key::of_node(from));
+        }
+        self.send(from, RoleMessage::Present(Present { mandate, load: self.load }));
+    }
+
+    pub(super) fn handle_present(&mut self, now: Instant, from: NodeId, present: &Present) {
+        let Some(linked) = self.linked.get(&from) else { return };
+        let contact = linked.contact.clone();
+        if let Some(seat) = self.seats.get_mut(&from)
+            && *seat.mandate.bytes() == present.mandate
+        {
+            (seat.heard, seat.is_lost, seat.failures) = (now, false, 0);
+            (seat.load, seat.contact) = (present.load, contact);
+        } else {
+            match self.verify(now, &present.mandate) {
+                Ok(mandate) if self.is_ours(from, &mandate) => {
+                    self.insert_seat(now, mandate, contact, present.load);
+                }
+                Ok(_) => {}
+                Err(why) => self.event(Event::Void { peer: from, why }),
+            }
+        }
+        self.review(now);
+        self.present_done(now, from);
+        self.befriend(from);
+    }
+
+    /// One seat has seen another's mandate: it shows its own, and they watch over each other.
+    fn befriend(&mut self, id: NodeId) {
+        let Some(seat) = self.seats.get(&id).filter(|_| self.told_seat.is_some()) else { return };
+        let (contact, knows_us) = (seat.contact.clone(), seat.knows_us);
+        self.keep(id, true);
+        if !knows_us {
+            self.show_to(&contact);
+        }
+    }
+
+    /// Whether a mandate is the sender's, for our region, and was not removed.
+    fn is_ours(&self, from: NodeId, mandate: &Mandate) -> bool {
+        let term = mandate.term();
+        let charge = Charge { seat: from, region: term.region, epoch: term.epoch };
+        term.holder == from && term.region.contains(&self.key) && !self.is_removed(&charge)
+    }
+
+    fn insert_seat(&mut self, now: Instant, mandate: Mandate, contact: PeerAddr, load: u8) {
+        let id = contact.id;
+        if self.seats.len() >= SEATS_KNOWN_MAX && !self.seats.contains_key(&id) {
+            return;
+        }
+        let knows_us = self.seats.get(&id).is_some_and(|seat| seat.knows_us);
+        let seat =
+            Seat { mandate, contact, load, heard: now, is_lost: false, knows_us, failures: 0 };
+        self.seats.insert(id, Box::new(seat));
+    }
+
+    /// A seat is one no longer.
+    pub(super) fn forget_seat(&mut self, now: Instant, id: NodeId) {
+        self.seats.remove(&id);
+        self.timers.stop(Timer::Check(id));
+        self.drop_home(now, id);
+        self.keep(id, false);
+    }
+
+    pub(super) fn handle_ask(&mut self, now: Instant, from: NodeId, ask: &Ask) {
+        self.answer(now, from, &ask.key);
+    }
+
+    /// Names the seats of the region of a key, the highest ranks first.
+    fn answer(&mut self, now: Instant, to: NodeId, key: &Key) {
+        let region = Region::of(key, self.depth.bits());
+        let active = self.plan().map_or(0, |plan| plan.active);
+        let mut named: FlatMap<NodeId, (Term, PeerAddr, u8)> = FlatMap::new();
+        for (contact, term) in self.elected(now, region) {
+            named.insert(term.holder, (term, contact, 0));
+        }
+        if region == self.region() {
+            for (id, seat) in self.seats.iter() {
+                let term = seat.mandate.term().clone();
+                named.insert(*id, (term, seat.contact.clone(), seat.load));
+                if seat.is_lost {
+                    named.remove(id);
+                }
+            }
+            if let Some(own) = self.mandates.first().filter(|_| self.told_seat.is_some()) {
+                // Who asks knows where we are.
+                let contact = PeerAddr { id: self.id, addrs: Vec::new(), homes: Vec::new() };
+                named.insert(self.id, (own.term().clone(), contact, self.load));
+            }
+        }
+        named.remove(&to);
+        let mut named: Vec<_> = named.values().collect();
+        named.sort_by(|(a, ..), (b, ..)| a.kind.cmp(&b.kind).then(b.score().total_cmp(&a.score())));
+        let hint = |(at, (_, contact, load)): (usize, &&(Term, PeerAddr, u8))| SeatHint {
+            contact: contact.clone(),
+            load: *load,
+            is_active: at < active,
+        };
+        let seats = named.iter().enumerate().map(hint).take(RANKS_MAX).collect();
+        let removals = self.removals_of(region);
+        for removal in removals {
+            self.send(to, RoleMessage::Removal(removal));
+        }
+        self.send(to, RoleMessage::Seats(Seats { bits: self.depth.bits(), seats }));
+    }
+
+    /// Tells the fellows that watch us that we are there, and looks for those that we watch.
+    pub(super) fn beat(&mut self, now: Instant) {
+        if self.told_seat.is_none() {
+            return;
+        }
+        self.timers.set(Timer::Beat, now + self.config.beat);
+        let beat = Beat { load: self.load, asks: false };
+        for watcher in self.followers(self.id) {
+            self.send(watcher, RoleMessage::Beat(beat.clone()));
+        }
+        let silence = self.config.beat * MISSED;
+        let watched: Vec<_> = self
+            .seats
+            .iter()
+            .filter(|(_, seat)| !seat.is_lost && now - seat.heard > silence)
+            .map(|(id, _)| *id)
+            .filter(|id| self.followers(*id).contains(&self.id))
+            .collect();
+        for seat in watched {
+            self.lose(now, seat);
+            let fellows: Vec<_> = self.seats.keys().copied().filter(|id| *id != seat).collect();
+            for fellow in fellows {
+                self.send(fellow, RoleMessage::Lost(Lost { seat }));
+            }
+        }
+    }
+
+    /// The seats that follow one in the order of ids: they watch it.
+    fn followers(&self, id: NodeId) -> Vec<NodeId> {
+        let there = self.seats.iter().filter(|(_, seat)| !seat.is_lost).map(|(id, _)| *id);
+        let mut ids: Vec<_> = there.chain([self.id]).filter(|other| *other != id).collect();
+        ids.sort_unstable_by_key(|other| (*other < id, *other));
+        ids.truncate(WATCHERS);
+        ids
+    }
+
+    pub(super) fn handle_beat(&mut self, now: Instant, from: NodeId, beat: &Beat) {
+        if beat.asks && self.told_seat.is_some() {
+            let beat = Beat { load: self.load, asks: false };
+            self.send(from, RoleMessage::Beat(beat));
+        }
+        self.heard(now, from, Some(beat.load));
+    }
+
+    /// A seat is there.
+    fn heard(&mut self, now: Instant, id: NodeId, load: Option<u8>) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        (seat.heard, seat.failures) = (now, 0);
+        seat.load = load.unwrap_or(seat.load);
+        self.timers.stop(Timer::Check(id));
+        if core::mem::take(&mut seat.is_lost) {
+            self.review(now);
+        }
+    }
+
+    /// Asks a seat that somebody does not hear whether it is there, on our own link.
+    pub(super) fn check(&mut self, now: Instant, id: NodeId) {
+        let is_doubted = self.seats.get(&id).is_some_and(|seat| !seat.is_lost);
+        if is_doubted && !self.timers.is_set(Timer::Check(id)) {
+            if self.linked.contains_key(&id) {
+                self.send(id, RoleMessage::Beat(Beat { load: self.load, asks: true }));
+                self.timers.set(Timer::Check(id), now + CHECK);
+            } else if self.told_seat.is_some() {
+                self.lose(now, id);
+            }
+        }
+    }
+
+    /// A seat is not there: those behind it move up.
+    pub(super) fn lose(&mut self, now: Instant, id: NodeId) {
+        if let Some(seat) = self.seats.get_mut(&id).filter(|seat| !seat.is_lost) {
+            seat.is_lost = true;
+            self.doubted = now;
+            self.hints.remove(&id);
+            self.drop_home(now, id);
+            self.review(now);
+            self.look_for_seats(now);
+        }
+    }
+
+    /// A link to a seat stands.
+    pub(super) fn seat_up(&mut self, now: Instant, id: NodeId) {
+        if self.seats.get(&id).is_some_and(|seat| seat.is_lost) {
+            // It may have come back with its mandate, or without.
+            self.send(id, RoleMessage::Show(Show {}));
+        }
+        self.heard(now, id, None);
+    }
+
+    /// Those to be shown, with what is said of them.
+    pub(super) fn note_hint(&mut self, now: Instant, seat: SeatHint) {
+        let id = seat.contact.id;
+        let known = self.linked.get(&id).map(|linked| linked.contact.clone());
+        let contact = known.unwrap_or(seat.contact);
+        if id != self.id {
+            self.insert_hint(now, id, Hint::new(now, contact, seat.load));
+        }
+    }
+}

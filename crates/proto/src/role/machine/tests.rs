@@ -1,0 +1,184 @@
+mod world;
+
+use core::time::Duration;
+
+use self::world::{DEAD_AFTER, World};
+use crate::id::NodeId;
+use crate::role::Kind;
+use crate::role::machine::{Event, RoleConfig};
+use crate::role::term::RANKS_MAX;
+
+/// Epochs of ten minutes, and everything in proportion.
+fn config() -> RoleConfig {
+    RoleConfig {
+        epoch: secs(600),
+        skew: secs(60),
+        applying: secs(100),
+        probing: secs(120),
+        uptime_min: secs(60),
+        acting: secs(100),
+        is_solved: |_, _, nonce| nonce == 1,
+        ..RoleConfig::default()
+    }
+}
+
+/// The same where signatures are not looked at, for those that run long.
+fn quick() -> RoleConfig {
+    RoleConfig { verify: |_, _, _| true, ..config() }
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn seats(world: &World) -> Vec<NodeId> {
+    world.seats().keys().copied().collect()
+}
+
+/// Runs until something holds, and tells how many seconds it took.
+fn until(world: &mut World, most_s: u64, holds: impl Fn(&World) -> bool) -> u64 {
+    for waited in 0..most_s {
+        if holds(world) {
+            return waited;
+        }
+        world.run(secs(1));
+    }
+    panic!("not within {most_s} s: {:?}, {} served", world.count(), world.served(3));
+}
+
+#[test]
+fn a_network_begins_with_seats_lent_at_once_and_elects_others() {
+    let mut world = World::new(24, config());
+    let took = until(&mut world, 15, |world| world.served(3) >= 22);
+    let (active, standby, acting) = world.count();
+    println!("served after {took} s");
+    assert!(acting >= 2 && acting == active + standby, "{active} {standby} {acting}");
+    world.run(secs(1_300));
+    assert_eq!(world.served(3), 24);
+    let (active, standby, acting) = world.count();
+    assert!((active, acting) == (3, 0) && standby >= 1, "{active} {standby} {acting}");
+    println!("bytes {:?}", world.bytes);
+    // Nothing voids what was voted in by all of them.
+    let is_void = |event: &Event| matches!(event, Event::Void { .. });
+    let mut events = world.hosts.values().flat_map(|host| &host.events);
+    assert!(!events.any(|(_, event)| is_void(event)));
+}
+
+#[test]
+fn a_hundred_nodes_elect_eight_seats_and_four_that_wait() {
+    let mut world = World::new(120, quick());
+    until(&mut world, 30, |world| world.served(3) >= 114);
+    world.run(secs(1_300));
+    let (active, standby, acting) = world.count();
+    println!("{active} active, {standby} standby, served {}", world.served(3));
+    assert!(active == 8 && standby >= 4 && standby <= 8 && acting == 0, "{active} {standby}");
+    assert!(world.served(3) >= 118, "{}", world.served(3));
+    println!("bytes {:?}", world.bytes);
+    for host in world.hosts.values() {
+        for (kind, votes) in host.roles.votes_by_poll() {
+            let most = if kind == Kind::Acting { 8 } else { RANKS_MAX };
+            assert!(votes <= most, "an elector gave {votes} votes");
+        }
+    }
+
+    // All of them die, without a word.
+    for seat in seats(&world) {
+        world.kill(seat);
+    }
+    let left = world.alive().count();
+    let took = until(&mut world, 40, |world| {
+        let (active, _, acting) = world.count();
+        acting >= 4 && acting == active && world.served(1) >= left * 99 / 100
+    });
+    println!("{took} s after their death, {:?} to notice", DEAD_AFTER);
+    assert!(took <= 25, "{took}");
+    world.run(secs(1_300));
+    let (active, _, acting) = world.count();
+    assert!((active, acting) == (8, 0), "{:?}", world.count());
+    assert!(world.served(3) >= left - 3, "{}", world.served(3));
+}
+
+#[test]
+fn incumbents_stay_until_their_term_is_over() {
+    let mut world = World::new(40, quick());
+    world.run(secs(1_400));
+    let first = seats(&world);
+    world.run(secs(1_800));
+    let later = seats(&world);
+    let stayed = first.iter().filter(|seat| later.contains(seat)).count();
+    println!("{stayed} of {} stayed", first.len());
+    assert!(stayed * 3 >= first.len() * 2, "{stayed} of {}", first.len());
+    world.run(secs(600 * 13));
+    let last = seats(&world);
+    let left = later.iter().filter(|seat| !last.contains(seat)).count();
+    println!("{left} of {} left", later.len());
+    assert!(left * 3 >= later.len() * 2, "{left} of {}", later.len());
+    assert!(world.served(3) >= 38);
+}
+
+#[test]
+fn who_cannot_be_reached_is_not_elected() {
+    let mut world = World::new(24, config());
+    let hidden: Vec<_> = world.alive().step_by(2).collect();
+    for id in &hidden {
+        world.host(*id).is_hidden = true;
+    }
+    world.run(secs(1_900));
+    let elected: Vec<_> = world.seats().into_iter().filter(|(_, (_, acting))| !acting).collect();
+    assert!(elected.len() >= 3, "{elected:?}");
+    assert!(elected.iter().all(|(id, _)| !hidden.contains(id)));
+}
+
+#[test]
+fn who_does_not_serve_is_not_elected() {
+    let mut world = World::new(24, config());
+    let unwilling: Vec<_> = world.alive().step_by(2).collect();
+    for id in &unwilling {
+        let now = world.now;
+        world.host(*id).roles.set_serving(now, false);
+    }
+    world.run(secs(1_400));
+    let elected = seats(&world);
+    assert!(elected.len() >= 3 && elected.iter().all(|id| !unwilling.contains(id)));
+    // One that has a seat gives it back when its owner says so.
+    let (now, seat) = (world.now, elected[0]);
+    world.host(seat).roles.set_serving(now, false);
+    world.run(secs(20));
+    assert!(!seats(&world).contains(&seat));
+}
+
+#[test]
+fn mandates_survive_a_restart_of_all() {
+    let mut world = World::new(24, config());
+    world.run(secs(1_400));
+    let before = world.seats();
+    let all: Vec<_> = world.alive().collect();
+    for id in all {
+        world.restart(id);
+    }
+    world.run(secs(1));
+    assert_eq!(world.seats().keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    let took = until(&mut world, 30, |world| world.served(3) >= 24);
+    println!("served {took} s after the restart");
+}
+
+#[test]
+fn a_standby_takes_the_place_of_a_lost_seat() {
+    let mut world = World::new(80, quick());
+    world.run(secs(1_400));
+    let (active, standby, _) = world.count();
+    assert!(active == 8 && standby >= 4, "{active} {standby}");
+    let lost = world.seats().into_iter().find(|(_, (is_active, _))| *is_active).unwrap().0;
+    world.kill(lost);
+    let took = until(&mut world, 30, |world| world.count().0 == 8);
+    println!("{took} s");
+    assert!(took <= 20, "{took}");
+}
+
+#[test]
+fn three_nodes_elect_nobody() {
+    let mut world = World::new(3, config());
+    world.run(secs(2_000));
+    assert_eq!(world.count(), (0, 0, 0));
+    assert!(world.bytes.is_empty(), "not a word: {:?}", world.bytes);
+}

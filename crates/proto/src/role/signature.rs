@@ -1,0 +1,37 @@
+//! What is signed about roles, and how a signature is written.
+
+use minicbor::encode::{Error as EncodeError, Write};
+use minicbor::{Decoder, Encoder};
+
+use crate::id::SIGNATURE_LEN;
+
+/// What is signed: what it is for, the network, and fields, each of which ends where it says.
+pub(super) fn message(
+    domain: &str,
+    network: &str,
+    fields: impl FnOnce(&mut Encoder<Vec<u8>>) -> Result<(), EncodeError<core::convert::Infallible>>,
+) -> Vec<u8> {
+    let mut encoder = Encoder::new(domain.as_bytes().to_vec());
+    encoder
+        .str(network)
+        .and_then(|encoder| fields(encoder))
+        .expect("writing to memory cannot fail");
+    encoder.into_writer()
+}
+
+pub(super) fn encode<C, W: Write>(
+    signature: &[u8; SIGNATURE_LEN],
+    e: &mut Encoder<W>,
+    _: &mut C,
+) -> Result<(), EncodeError<W::Error>> {
+    e.bytes(signature)?.ok()
+}
+
+pub(super) fn decode<C>(
+    d: &mut Decoder<'_>,
+    _: &mut C,
+) -> Result<[u8; SIGNATURE_LEN], minicbor::decode::Error> {
+    let at = d.position();
+    let wrong = |_| minicbor::decode::Error::message("a signature has 64 bytes").at(at);
+    d.bytes()?.try_into().map_err(wrong)
+}
