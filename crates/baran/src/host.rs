@@ -3,12 +3,11 @@
 //!
 //! Linux tells the first two in files that anybody may read:
 //!
-//! - `/sys/class/power_supply`: it runs on battery if no mains supply is online and a battery of the
-//!   machine (not of a mouse) discharges, as systemd decides it (`on_ac_power`).
-//! - `/proc/net/route`, `/proc/net/ipv6_route`, `/sys/class/net/*/uevent`: the way out is metered if
-//!   every interface of a default route is a mobile modem or a Bluetooth phone, which is what
-//!   `NetworkManager` guesses of a connection of which its user said nothing. What the user told
-//!   `NetworkManager` is behind D-Bus and is not read.
+//! - `/sys/class/power_supply`: it runs on battery if no mains supply is online and a battery of
+//!   the machine (not of a mouse) discharges.
+//! - `/proc/net/route`, `/proc/net/ipv6_route`, `/sys/class/net/*/uevent`: the way out is metered
+//!   if every interface of a default route is a mobile modem or a Bluetooth phone. What the user
+//!   told `NetworkManager` of a connection is behind D-Bus and is not read.
 //!
 //! What a system does not tell is taken for mains and unmetered.
 

@@ -41,7 +41,7 @@ pub(crate) struct Disk {
 }
 
 /// What the node itself, rather than the machine, wrote in an earlier run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Kept {
     /// Bytes served of a day, and when it ends.
     pub(crate) served: Option<(u64, UnixTime)>,

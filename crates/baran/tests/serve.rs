@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use baran::data::DataDir;
-use baran::{Node, Pause, PeerAddr, PuzzleStatus, ServeLimits, ServeStatus};
+use baran::{Node, NodeId, Pause, PeerAddr, PuzzleStatus, SecretKey, ServeLimits, ServeStatus};
 use baran_proto::key::Key;
 use baran_proto::wire::index::{Find, RecordKind};
 use baran_proto::wire::{IndexMessage, Message, NodeMessage};
@@ -39,7 +39,8 @@ async fn serving(node: &Node) -> ServeStatus {
 
 /// Peers that push against what a node lends: frames through it, and questions to it.
 struct Flood {
-    tasks: JoinSet<()>,
+    /// They push until it is dropped.
+    _tasks: JoinSet<()>,
     /// Bytes of the answers that came.
     answered: Arc<AtomicU64>,
 }
@@ -49,8 +50,7 @@ impl Flood {
         let mut tasks = JoinSet::new();
         let answered = Arc::new(AtomicU64::new(0));
         for n in 0..ASKERS {
-            let link = RawLink::new(on, &secret(900 + n)).await;
-            ask_always(&mut tasks, link, &answered);
+            tasks.spawn(ask_always(on.clone(), secret(900 + n), Arc::clone(&answered)));
         }
         // Neither may probe for the other, so all that they say goes through the node.
         let at = PeerAddr { homes: Vec::new(), ..on.invite() };
@@ -58,24 +58,14 @@ impl Flood {
         let b = shy().peer(at).spawn().await.unwrap();
         serve_echo(&b);
         tasks.spawn(async move {
-            let b_id = b.id();
+            let bytes = noise(100_000);
             loop {
-                let Ok(connection) = a.connect(PeerAddr::from(b_id), PROTOCOL).await else {
-                    return;
-                };
-                let bytes = noise(100_000);
-                while let Ok((mut send, mut recv)) = connection.open_bi().await {
-                    let write =
-                        async { send.write_all(&bytes).await.is_ok() && send.finish().is_ok() };
-                    let (wrote, read) = tokio::join!(write, recv.read_to_end(usize::MAX));
-                    if !wrote || read.is_err() {
-                        break;
-                    }
-                }
-                let _b = &b;
+                // A connection that is starved is left for another one.
+                let pushed = push(&a, b.id(), &bytes);
+                drop(tokio::time::timeout(Duration::from_secs(3), pushed).await);
             }
         });
-        Self { tasks, answered }
+        Self { _tasks: tasks, answered }
     }
 
     /// Bytes that the node was seen to serve.
@@ -84,28 +74,46 @@ impl Flood {
     }
 }
 
-fn ask_always(tasks: &mut JoinSet<()>, link: RawLink, answered: &Arc<AtomicU64>) {
-    let RawLink { conn, mut say, hear: mut control, .. } = link;
-    let answered = Arc::clone(answered);
-    tasks.spawn(async move {
-        while let Some(message) = hear(&mut control).await {
-            if let Message::Node(NodeMessage::Index(IndexMessage::Found(_))) = message {
-                answered.fetch_add(message.encode().len() as u64, Ordering::Relaxed);
-            }
+/// Has bytes echoed by a peer until the connection breaks.
+async fn push(by: &Node, to: NodeId, bytes: &[u8]) {
+    let Ok(connection) = by.connect(PeerAddr::from(to), PROTOCOL).await else { return };
+    while let Ok((mut send, mut recv)) = connection.open_bi().await {
+        let write = async { send.write_all(bytes).await.is_ok() && send.finish().is_ok() };
+        let (wrote, read) = tokio::join!(write, recv.read_to_end(usize::MAX));
+        if !wrote || read.is_err() {
+            return;
         }
-    });
-    tasks.spawn(async move {
-        let _conn = conn;
-        for request in 0.. {
-            let target = Key::from_bytes([7; 32]);
-            let find = Find { request, target, records: Some(RecordKind::Value), page: None };
-            let message = Message::Node(NodeMessage::Index(IndexMessage::Find(find)));
-            if say.write_all(&message.encode()).await.is_err() {
-                return;
+    }
+}
+
+/// Asks without end, and counts the bytes of the answers; anew when the node closes the link.
+async fn ask_always(node: Node, secret: SecretKey, answered: Arc<AtomicU64>) {
+    loop {
+        let RawLink { conn: _conn, mut say, hear: mut control, .. } =
+            RawLink::new(&node, &secret).await;
+        let count = async {
+            while let Some(message) = hear(&mut control).await {
+                if let Message::Node(NodeMessage::Index(IndexMessage::Found(_))) = message {
+                    answered.fetch_add(message.encode().len() as u64, Ordering::Relaxed);
+                }
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let ask = async {
+            for request in 0.. {
+                let target = Key::from_bytes([7; 32]);
+                let find = Find { request, target, records: Some(RecordKind::Value), page: None };
+                let message = Message::Node(NodeMessage::Index(IndexMessage::Find(find)));
+                if say.write_all(&message.encode()).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = count => {}
+            () = ask => {}
         }
-    });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

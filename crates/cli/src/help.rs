@@ -31,10 +31,10 @@ and whenever something changes
   {\"event\":\"serving\",\"peer\",\"granted\":true|false}      this node relays to the peer
   {\"event\":\"unreachable\",\"peer\"}                        nobody could be asked; tried again
 
-What is given of --serve, --serve-rate, --serve-bytes-per-day, --serve-hours and --serve-reservations
-is kept in the data directory and holds for later runs too, until something else is given. The rate
-and the bytes of a day are limits of all that is served together: relayed bytes, answers of the
-index, signalling. Bytes of the day are counted over restarts. `baran roles` shows where it stands.
+What is given of the --serve options is kept in the data directory and holds for later runs too,
+until something else is given. The rate and the bytes of a day are limits of all that is served
+together: relayed bytes, answers of the index, signalling. Bytes of the day are counted over
+restarts. `baran roles` shows where it stands.
 
 --registry mainline lets a node that has had no peer for 12 s look for some in the BitTorrent
 Mainline DHT, and lists it there while it has none or strangers can reach it. Everybody who knows
@@ -90,8 +90,8 @@ pub(crate) const ROLES: &str = "\
 With --json, one object:
   {\"id\",\"daemon\":true|false,
    \"serve\":{\"mode\":\"auto\"|\"off\",
-            \"paused\":\"off\"|\"hours\"|\"battery\"|\"metered\"|\"day-used\"|null,   null: it serves
-            \"rate_bytes_per_s\",\"bytes_per_day\",\"hours\",\"reservations_max\",   the owner's limits
+            \"paused\":\"off\"|\"hours\"|\"battery\"|\"metered\"|\"day-used\"|null,
+            \"rate_bytes_per_s\",\"bytes_per_day\",\"hours\",\"reservations_max\",
             \"bytes_today\",\"day_ends_s\"},
    \"relay\":{\"serving\":[id...],\"channels\":[{\"from\",\"to\"}...],\"bytes\"},
    \"index\":{\"records\",\"record_bytes\",\"requests_served\",\"answer_bytes\"},

@@ -24,7 +24,8 @@ const PARTS_PER_DAY: u64 = 16;
 /// used, and the crash of a node that serves little costs little.
 const PART_S: (u64, u64) = (2, 60);
 
-/// Bytes that a message costs besides itself: headers of QUIC, UDP and IP, and what acknowledges it.
+/// Bytes that a message costs besides itself: headers of QUIC, UDP and IP, and what acknowledges
+/// it.
 const OVERHEAD_LEN: u64 = 96;
 
 /// What is served, and whether.
