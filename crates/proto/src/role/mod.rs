@@ -15,8 +15,8 @@ pub mod report;
 mod signature;
 pub mod term;
 
-/// Longest that [`DiskAction::Role`](crate::index::DiskAction::Role) writes, in bytes: a few mandates
-/// of 2 KB, and the seats of a region.
+/// Longest that [`DiskAction::Role`](crate::index::DiskAction::Role) writes, in bytes: a few
+/// mandates of 2 KB, and the seats of a region.
 pub const ROLE_LEN_MAX: usize = 64 * 1024;
 
 pub use self::epoch::{Epochs, TERM_EPOCHS, elector_point};
