@@ -130,8 +130,8 @@ pub enum Input {
     },
     /// What the calendar says: at the start before all else, and now and then.
     Clock(UnixTime),
-    /// The puzzle of this node's identity ([`role::puzzle`]) is solved by this nonce: from then on it
-    /// takes part in votes.
+    /// The puzzle of this node's identity ([`role::puzzle`]) is solved by this nonce: from then on
+    /// it takes part in votes.
     Puzzle(u64),
     /// What the disk held, at the start.
     Restore(Restored),

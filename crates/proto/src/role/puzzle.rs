@@ -5,8 +5,8 @@
 //! over anybody's computer. One try takes about a hundredth of a second, and checking is one try:
 //! who checks remembers the answer for each identity.
 //!
-//! The price is paid once, for as long as the identity lasts. Where in the key space a node stands
-//! is none of its business; that is [`Key::of_node`](crate::key::Key::of_node) alone.
+//! The price is paid once, for as long as the identity lasts. What it does not do is decide where
+//! in the key space a node stands; that is [`Key::of_node`](crate::key::Key::of_node) alone.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 

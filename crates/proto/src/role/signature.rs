@@ -1,5 +1,7 @@
 //! What is signed about roles, and how a signature is written.
 
+use core::convert::Infallible;
+
 use minicbor::encode::{Error as EncodeError, Write};
 use minicbor::{Decoder, Encoder};
 
@@ -9,13 +11,10 @@ use crate::id::SIGNATURE_LEN;
 pub(super) fn message(
     domain: &str,
     network: &str,
-    fields: impl FnOnce(&mut Encoder<Vec<u8>>) -> Result<(), EncodeError<core::convert::Infallible>>,
+    fields: impl FnOnce(&mut Encoder<Vec<u8>>) -> Result<(), EncodeError<Infallible>>,
 ) -> Vec<u8> {
     let mut encoder = Encoder::new(domain.as_bytes().to_vec());
-    encoder
-        .str(network)
-        .and_then(|encoder| fields(encoder))
-        .expect("writing to memory cannot fail");
+    encoder.str(network).and_then(fields).expect("writing to memory cannot fail");
     encoder.into_writer()
 }
 

@@ -1,6 +1,6 @@
 //! Towns that lend seats to some of their nodes, through real gates, relays and NATs.
 
-use super::world::{IDLE, Nat, World, config, id};
+use super::world::{Nat, World, config, id};
 use super::*;
 use crate::index::IndexConfig;
 use crate::role::{RoleConfig, RoleStats};
@@ -70,11 +70,9 @@ fn town(size: usize) -> World {
 fn a_town_behind_nats_elects_seats_and_survives_the_loss_of_all_of_them() {
     let mut world = town(16);
     world.run(secs(60));
-    println!("1 min: {:?}, {} served", world.seats(), world.served());
     assert!(world.seats().len() >= 2 && world.seats().iter().all(|(_, is_acting)| *is_acting));
     world.run(secs(1_300));
     let seats = world.seats();
-    println!("22 min: {seats:?}, {} served", world.served());
     assert!(seats.len() >= 3 && seats.iter().all(|(_, is_acting)| !is_acting), "{seats:?}");
     assert!(seats.iter().any(|(n, _)| *n != 0), "a node behind a NAT may have one");
     assert_eq!(world.served(), 16);
@@ -87,7 +85,6 @@ fn a_town_behind_nats_elects_seats_and_survives_the_loss_of_all_of_them() {
     while world.served() < left && world.now - died < secs(120) {
         world.run(secs(1));
     }
-    println!("{:?} after: {:?}, {IDLE:?}", world.now - died, world.seats());
     assert_eq!(world.served(), left, "{:?}", world.seats());
     assert!(world.now - died <= secs(45), "{:?}", world.now - died);
 }

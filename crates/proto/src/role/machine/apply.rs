@@ -1,7 +1,7 @@
 //! Standing for a seat.
 //!
-//! For an ordinary one of the next epoch a candidate asks that epoch's electors in the first part of
-//! the running one, and is looked at in the last part: a vote says that it was up all the while.
+//! For an ordinary one of the next epoch a candidate asks that epoch's electors in the first part
+//! of the running one, and is looked at in the last part: a vote says that it was up all the while.
 //! For a seat at once the electors of the running epoch are asked.
 
 use core::time::Duration;
@@ -72,7 +72,7 @@ impl Roles {
         let expires = expiry(self.epochs, region, epoch);
         let term = self.term(plan, Kind::Ordinary, epoch, expires.as_secs());
         // The first time is no evidence that too few stand.
-        let wanted = seats * CANDIDATES_PER_SEAT << self.eagerness.saturating_sub(1);
+        let wanted = (seats * CANDIDATES_PER_SEAT) << self.eagerness.saturating_sub(1);
         if term.since_epoch < epoch || self.is_among(&term, wanted) {
             self.stand(term);
         }
@@ -107,7 +107,7 @@ impl Roles {
         self.timers.set(Timer::Acting, now + pause);
         let expires = unix + self.config.acting;
         let term = self.term(plan, Kind::Acting, epoch, expires.as_secs());
-        if self.is_among(&term, plan.active * 2 << tries) {
+        if self.is_among(&term, (plan.active * 2) << tries) {
             self.stand(term);
         }
     }

@@ -10,14 +10,12 @@ use minicbor::{Decoder, Encoder};
 use super::homes::Hint;
 use super::{Output, Roles};
 use crate::invite::PeerAddr;
+use crate::role::ROLE_LEN_MAX;
 use crate::role::epoch::draw;
 use crate::role::mandate::Mandate;
 use crate::role::term::RANKS_MAX;
 use crate::time::Instant;
 use crate::wire::addr::bounded_len;
-
-/// Most bytes of it.
-pub(super) const STATE_LEN_MAX: usize = 64 * 1024;
 
 /// Mandates that are kept: the one in force and the next.
 const MANDATES_MAX: usize = 4;
@@ -39,7 +37,7 @@ impl Roles {
         };
         write(&mut encoder).expect("writing to memory cannot fail");
         let state = encoder.into_writer();
-        debug_assert!(state.len() <= STATE_LEN_MAX);
+        debug_assert!(state.len() <= ROLE_LEN_MAX);
         let name = draw("baran 1 state of roles", &[&state]);
         if core::mem::replace(&mut self.persisted, name) != name {
             self.outputs.push_back(Output::Persist(state.into()));
@@ -72,7 +70,7 @@ impl Roles {
 
 fn read(state: &[u8]) -> Result<(Vec<Bytes>, Vec<PeerAddr>), minicbor::decode::Error> {
     let d = &mut Decoder::new(state);
-    if state.len() > STATE_LEN_MAX || d.array()? != Some(2) {
+    if state.len() > ROLE_LEN_MAX || d.array()? != Some(2) {
         return Err(minicbor::decode::Error::message("not the state of roles"));
     }
     let len = bounded_len(d, MANDATES_MAX)?;

@@ -281,8 +281,8 @@ impl Roles {
         self.timers.set(Timer::Echo(id), now + ECHO_MAX);
     }
 
-    /// The dispersion of a train of messages tells the rate of the narrowest part of the way (Keshav,
-    /// *A Control-Theoretic Approach to Flow Control*, 1991).
+    /// The dispersion of a train of messages tells the rate of the narrowest part of the way
+    /// (Keshav, *A Control-Theoretic Approach to Flow Control*, 1991).
     pub(super) fn handle_echoed(&mut self, now: Instant, from: NodeId, echo: &Echo) {
         let Some((at, since)) = self.measuring(from) else { return };
         match since {

@@ -127,8 +127,8 @@ impl Roles {
         }
     }
 
-    /// Asks one more seat to be our home: the better of two (Mitzenmacher, *The Power of Two Choices
-    /// in Randomized Load Balancing*, 2001).
+    /// Asks one more seat to be our home: the better of two (Mitzenmacher, *The Power of Two
+    /// Choices in Randomized Load Balancing*, 2001).
     fn try_home(&mut self, now: Instant) {
         let free: Vec<NodeId> = self
             .hints
@@ -164,7 +164,7 @@ impl Roles {
         contact.addrs.first().map(|addr| NetPrefix::of(addr.ip()))
     }
 
-    /// Asks who has seats: the seats that we know, linked peers, and if they know none the electors.
+    /// Asks who has seats: those that we know, linked peers, and if they know none the electors.
     fn look_around(&mut self, now: Instant) {
         let region = self.region();
         let mut peers: Vec<_> = self

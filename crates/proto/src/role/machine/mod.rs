@@ -349,7 +349,7 @@ impl Roles {
         }
     }
 
-    /// The last link to a peer is gone: because either side closed it, or because nothing was heard.
+    /// The last link to a peer is gone: because a side closed it, or because nothing was heard.
     pub(crate) fn peer_down(&mut self, now: Instant, id: NodeId, is_polite: bool) {
         if self.linked.remove(&id).is_some() {
             self.seat_down(now, id, is_polite);
@@ -387,7 +387,7 @@ impl Roles {
             RoleMessage::Beat(beat) => self.handle_beat(now, from, &beat),
             RoleMessage::Lost(lost) => self.handle_lost(now, lost.seat),
             RoleMessage::Report(report) => self.handle_report(now, report),
-            RoleMessage::Removal(removal) => self.handle_removal(now, removal),
+            RoleMessage::Removal(removal) => self.handle_removal(now, &removal),
             RoleMessage::Echo(echo) => {
                 self.outputs.push_back(Output::Send(from, RoleMessage::Echoed(echo)));
             }

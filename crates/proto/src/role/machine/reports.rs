@@ -1,5 +1,5 @@
-//! Removing a seat that does not serve: reports are gathered by its fellows, and enough of them make
-//! its mandate void for whoever sees them.
+//! Removing a seat that does not serve: reports are gathered by its fellows, and enough of them
+//! make its mandate void for whoever sees them.
 
 use super::{Event, Roles};
 use crate::id::NodeId;
@@ -71,7 +71,7 @@ impl Roles {
         if case.reports.len() >= REPORTS_MIN {
             let reports = core::mem::take(&mut case.reports);
             self.cases.remove(&charge);
-            self.remove_seat(now, Removal { charge, reports });
+            self.remove_seat(now, &Removal { charge, reports });
         }
     }
 
@@ -82,7 +82,7 @@ impl Roles {
         })
     }
 
-    pub(super) fn handle_removal(&mut self, now: Instant, removal: Removal) {
+    pub(super) fn handle_removal(&mut self, now: Instant, removal: &Removal) {
         let is_news =
             removal.charge.region.contains(&self.key) && !self.is_removed(&removal.charge);
         let Self { puzzles, network, config, .. } = self;
@@ -104,7 +104,7 @@ impl Roles {
         self.removed.iter().filter(|removal| removal.charge.region == region).cloned().collect()
     }
 
-    fn remove_seat(&mut self, now: Instant, removal: Removal) {
+    fn remove_seat(&mut self, now: Instant, removal: &Removal) {
         let charge = removal.charge;
         if self.removed.len() >= REMOVALS_MAX {
             self.removed.pop_front();

@@ -155,9 +155,9 @@ impl Roles {
         }
     }
 
-    /// Until when a seat is good without another mandate. A home that serves was elected, and to look
-    /// at its mandates as often as they are made costs more than all the rest; when it has none left
-    /// it says so. A seat looks at those of its fellows, who show them.
+    /// Until when a seat is good without another mandate. A home that serves was elected, and to
+    /// look at its mandates as often as they are made costs more than all the rest; when it has
+    /// none left it says so. A seat looks at those of its fellows, who show them.
     pub(super) fn good_until(&self, mandate: &Mandate) -> UnixTime {
         let epochs = match mandate.term().kind {
             _ if self.told_seat.is_some() => 0,

@@ -2,7 +2,7 @@ mod world;
 
 use core::time::Duration;
 
-use self::world::{DEAD_AFTER, World};
+use self::world::World;
 use crate::id::NodeId;
 use crate::role::Kind;
 use crate::role::machine::{Event, RoleConfig};
@@ -49,15 +49,13 @@ fn until(world: &mut World, most_s: u64, holds: impl Fn(&World) -> bool) -> u64 
 #[test]
 fn a_network_begins_with_seats_lent_at_once_and_elects_others() {
     let mut world = World::new(24, config());
-    let took = until(&mut world, 15, |world| world.served(3) >= 22);
+    until(&mut world, 15, |world| world.served(3) >= 22);
     let (active, standby, acting) = world.count();
-    println!("served after {took} s");
     assert!(acting >= 2 && acting == active + standby, "{active} {standby} {acting}");
     world.run(secs(1_300));
     assert_eq!(world.served(3), 24);
     let (active, standby, acting) = world.count();
     assert!((active, acting) == (3, 0) && standby >= 1, "{active} {standby} {acting}");
-    println!("bytes {:?}", world.bytes);
     // Nothing voids what was voted in by all of them.
     let is_void = |event: &Event| matches!(event, Event::Void { .. });
     let mut events = world.hosts.values().flat_map(|host| &host.events);
@@ -70,10 +68,8 @@ fn a_hundred_nodes_elect_eight_seats_and_four_that_wait() {
     until(&mut world, 30, |world| world.served(3) >= 114);
     world.run(secs(1_300));
     let (active, standby, acting) = world.count();
-    println!("{active} active, {standby} standby, served {}", world.served(3));
-    assert!(active == 8 && standby >= 4 && standby <= 8 && acting == 0, "{active} {standby}");
+    assert!(active == 8 && (4..=8).contains(&standby) && acting == 0, "{active} {standby}");
     assert!(world.served(3) >= 118, "{}", world.served(3));
-    println!("bytes {:?}", world.bytes);
     for host in world.hosts.values() {
         for (kind, votes) in host.roles.votes_by_poll() {
             let most = if kind == Kind::Acting { 8 } else { RANKS_MAX };
@@ -90,7 +86,6 @@ fn a_hundred_nodes_elect_eight_seats_and_four_that_wait() {
         let (active, _, acting) = world.count();
         acting >= 4 && acting == active && world.served(1) >= left * 99 / 100
     });
-    println!("{took} s after their death, {:?} to notice", DEAD_AFTER);
     assert!(took <= 25, "{took}");
     world.run(secs(1_300));
     let (active, _, acting) = world.count();
@@ -106,12 +101,10 @@ fn incumbents_stay_until_their_term_is_over() {
     world.run(secs(1_800));
     let later = seats(&world);
     let stayed = first.iter().filter(|seat| later.contains(seat)).count();
-    println!("{stayed} of {} stayed", first.len());
     assert!(stayed * 3 >= first.len() * 2, "{stayed} of {}", first.len());
     world.run(secs(600 * 13));
     let last = seats(&world);
     let left = later.iter().filter(|seat| !last.contains(seat)).count();
-    println!("{left} of {} left", later.len());
     assert!(left * 3 >= later.len() * 2, "{left} of {}", later.len());
     assert!(world.served(3) >= 38);
 }
@@ -158,8 +151,7 @@ fn mandates_survive_a_restart_of_all() {
     }
     world.run(secs(1));
     assert_eq!(world.seats().keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
-    let took = until(&mut world, 30, |world| world.served(3) >= 24);
-    println!("served {took} s after the restart");
+    until(&mut world, 30, |world| world.served(3) >= 24);
 }
 
 #[test]
@@ -171,7 +163,6 @@ fn a_standby_takes_the_place_of_a_lost_seat() {
     let lost = world.seats().into_iter().find(|(_, (is_active, _))| *is_active).unwrap().0;
     world.kill(lost);
     let took = until(&mut world, 30, |world| world.count().0 == 8);
-    println!("{took} s");
     assert!(took <= 20, "{took}");
 }
 

@@ -18,7 +18,7 @@ const LATENCY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Until a dead peer is noticed.
-pub(super) const DEAD_AFTER: Duration = Duration::from_secs(3);
+const DEAD_AFTER: Duration = Duration::from_secs(3);
 
 /// What is under way.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl World {
         self.drain_all();
     }
 
-    fn boot(&mut self, secret: SecretKey, state: Vec<u8>) -> NodeId {
+    fn boot(&mut self, secret: SecretKey, state: Vec<u8>) {
         let id = secret.id();
         let mut seed = *id.as_bytes();
         seed[0] ^= 1;
@@ -107,16 +107,15 @@ impl World {
             is_hidden: false,
             kept: BTreeSet::new(),
             events: Vec::new(),
-            state: state.clone(),
+            state,
             secret,
         };
         self.hosts.insert(id, host);
         let (now, unix) = (self.now, START + (self.now - Instant::ZERO));
         let host = self.host(id);
-        host.roles.restore(now, &state);
+        host.roles.restore(now, &host.state);
         host.roles.handle_clock(now, unix);
         host.roles.set_nonce(now, 1);
-        id
     }
 
     /// Kills a node and starts it again with what it had on disk.
