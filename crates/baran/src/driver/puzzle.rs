@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use baran_proto::id::NodeId;
+use baran_proto::node::Input;
 use baran_proto::role::puzzle::{self, DIFFICULTY};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -67,6 +68,7 @@ impl Driver {
     pub(super) fn handle_puzzle_solved(&mut self, nonce: u64) {
         info!(nonce, "the puzzle of this identity is solved");
         self.puzzle = Puzzle::Solved(nonce);
+        self.input(Input::Puzzle(nonce));
         let writing = self.disk.write_nonce(nonce);
         tokio::spawn(async move {
             if let Err(error) = writing.await {

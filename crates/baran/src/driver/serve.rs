@@ -9,7 +9,7 @@
 use baran_proto::allowance::Lease;
 use baran_proto::node::Input;
 use baran_proto::time::Instant;
-use baran_proto::wire::{IndexMessage, MESSAGE_LEN_MAX, Message, NodeMessage};
+use baran_proto::wire::{IndexMessage, MESSAGE_LEN_MAX, Message, NodeMessage, RoleMessage};
 use tracing::{info, warn};
 
 use super::{Command, Driver};
@@ -100,7 +100,10 @@ fn serves(message: &NodeMessage) -> bool {
         NodeMessage::Reserved(_)
         | NodeMessage::RelayOpened(_)
         | NodeMessage::RelayIncoming(_)
-        | NodeMessage::Index(IndexMessage::Found(_)) => true,
+        | NodeMessage::Index(IndexMessage::Found(_))
+        | NodeMessage::Role(
+            RoleMessage::Seats(_) | RoleMessage::Present(_) | RoleMessage::Echoed(_),
+        ) => true,
         NodeMessage::Hello(_)
         | NodeMessage::Reserve(_)
         | NodeMessage::RelayOpen(_)
@@ -116,7 +119,8 @@ fn serves(message: &NodeMessage) -> bool {
             | IndexMessage::Stored(_)
             | IndexMessage::Offer(_)
             | IndexMessage::Lacking(_),
-        ) => false,
+        )
+        | NodeMessage::Role(_) => false,
     }
 }
 

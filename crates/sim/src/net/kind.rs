@@ -28,7 +28,7 @@ pub enum Kind {
     Lacking,
     /// Find and Found of look-ups that the owner wants.
     Lookups,
-    /// Who serves others: what a policy's nodes tell each other.
+    /// Who serves others: measuring, voting, beats; what a policy's nodes tell each other.
     Roles,
 }
 
@@ -64,6 +64,7 @@ impl Kind {
             | NodeMessage::RelayIncoming(_)
             | NodeMessage::RelayRenew(_)
             | NodeMessage::RelayClosed(_) => Self::Channels,
+            NodeMessage::Role(_) => Self::Roles,
             NodeMessage::Index(message) => match message {
                 // Only the owner is after records: the index itself is after nodes.
                 IndexMessage::Find(find) if find.records.is_some() => Self::Lookups,

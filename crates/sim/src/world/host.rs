@@ -1,6 +1,7 @@
 //! Hosts: what they are, and how they come and go.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use baran_proto::bootstrap::BootstrapConfig;
 use baran_proto::id::{NodeId, SecretKey};
@@ -8,6 +9,7 @@ use baran_proto::index::IndexConfig;
 use baran_proto::key::Key;
 use baran_proto::node::{DialId, HostAddr, Input, Node, NodeConfig};
 use baran_proto::path;
+use baran_proto::role::RoleConfig;
 use baran_proto::time::Instant;
 
 use super::disk::Disk;
@@ -241,7 +243,14 @@ impl World {
         state.since = self.now;
         let purpose = u64::from(state.run) << 40 | 3 << 32 | u64::from(host);
         let seed = Draw::new(self.config.seed, purpose).bytes();
-        let node = Node::new(secret, self.node_config.clone(), seed);
+        let capacity_log2 = state.service.lent().max(1).ilog2();
+        let config = self.node_configs.entry(capacity_log2).or_insert_with(|| {
+            Arc::new(node_config(
+                self.config.policy,
+                u8::try_from(capacity_log2).unwrap_or(u8::MAX),
+            ))
+        });
+        let node = Node::new(secret, config.clone(), seed);
         state.node = Some(Box::new(node));
         self.set_online(self.online + 1);
         let local = self.hosts[host as usize].local(host);
@@ -289,6 +298,9 @@ impl World {
         let restored = self.hosts[host as usize].disk.read(unix);
         self.input(host, Input::Restore(restored));
         let cached = self.cached_peers(host);
+        if self.config.policy.has_floor() {
+            self.input(host, Input::Puzzle(0));
+        }
         self.input(host, Input::Boot(cached));
     }
 }
@@ -311,7 +323,7 @@ fn client_config(config: NodeConfig) -> NodeConfig {
     NodeConfig { relays: false, reservations_max: CLIENTS_MAX, index, ..config }
 }
 
-pub(super) fn node_config(policy: Policy) -> NodeConfig {
+fn node_config(policy: Policy, capacity_log2: u8) -> NodeConfig {
     // No path dies here but with its host or its relay, so few samples are enough.
     let path =
         path::Config { sample_ms: SAMPLE_MS, sample_idle_ms: SAMPLE_MS, ..Default::default() };
@@ -319,7 +331,12 @@ pub(super) fn node_config(policy: Policy) -> NodeConfig {
     // no room for the others twice.
     let bootstrap = BootstrapConfig { cached_max: CACHED_MAX, ..Default::default() };
     let index = IndexConfig { verify: crate::verify::verify, ..Default::default() };
+    let verify = crate::verify::verify;
+    // Everybody has paid for its identity.
+    let role =
+        RoleConfig { capacity_log2, verify, is_solved: |_, _, _| true, ..Default::default() };
     let config = NodeConfig {
+        role,
         relay_rate_bytes_per_s: 1 << 20,
         path,
         bootstrap,

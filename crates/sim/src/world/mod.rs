@@ -161,8 +161,8 @@ pub struct Totals {
 pub struct World {
     pub(crate) now: Instant,
     pub(crate) config: Config,
-    /// Of all nodes.
-    node_config: Arc<NodeConfig>,
+    /// Of all nodes, by what they lend: powers of two of bytes a second.
+    node_configs: BTreeMap<u32, Arc<NodeConfig>>,
     pub(crate) draw: Draw,
     pub(crate) hosts: Vec<Host>,
     pub(crate) conns: Conns,
@@ -198,7 +198,7 @@ impl World {
             now: Instant::from_micros(1),
             addresses: Addresses::new(&mut draw),
             draw,
-            node_config: Arc::new(host::node_config(config.policy)),
+            node_configs: BTreeMap::new(),
             config,
             hosts: Vec::new(),
             conns: Conns::default(),

@@ -10,11 +10,15 @@ impl World {
     /// them, of the whole key space.
     #[must_use]
     pub fn seats(&self) -> Vec<(u32, Region)> {
-        if self.config.policy.has_floor() {
-            // The node has no seats to tell of.
-            return Vec::new();
-        }
         let all = (0..).zip(&self.hosts).filter(|(_, host)| host.is_on);
+        if self.config.policy.has_floor() {
+            let serving =
+                all.filter_map(|(number, host)| match host.node.as_ref()?.role_stats().seat {
+                    Some((region, true)) => Some((number, region)),
+                    _ => None,
+                });
+            return serving.collect();
+        }
         let serving = all.filter(|(number, _)| self.is_serving(*number));
         serving.map(|(number, _)| (number, Region::ALL)).collect()
     }
