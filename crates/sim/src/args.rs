@@ -171,7 +171,7 @@ impl Args {
     /// How long the run lasts.
     #[must_use]
     pub fn duration(&self) -> Duration {
-        let minutes = self.minutes.unwrap_or(match self.scenario {
+        let minutes = self.minutes.unwrap_or_else(|| match self.scenario {
             Scenario::Partition => self.event.saturating_add(16),
             Scenario::Fairness => 24 * 60,
             _ => self.event.saturating_add(6),
