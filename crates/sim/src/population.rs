@@ -129,12 +129,14 @@ impl World {
     }
 
     /// Fills the world with hosts that are switched on for the first time, each with an invite that
-    /// names some `invited` others.
+    /// names some `invited` others: such as will serve where that can be known, else open ones.
     pub fn populate_new(&mut self, nodes: u32, invited: usize, within: Duration) {
         let all: Vec<_> = (0..nodes).map(|_| self.add_host(&Profile::default())).collect();
         let named = match self.config.policy {
-            Policy::Fixed => self.former_servers(&all),
-            _ => self.open_of(&all),
+            Policy::Mandate | Policy::Sg1 => self.open_of(&all),
+            Policy::Fixed | Policy::SelfAsserted | Policy::QuitOnOverload => {
+                self.former_servers(&all)
+            }
         };
         for host in all {
             self.invite(host, &named, invited);
