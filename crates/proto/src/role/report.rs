@@ -6,13 +6,14 @@
 //! removal = {0: seat, 1: region, 2: epoch, 3: [report]}
 //! ```
 //!
-//! Reports of [`REPORTS_MIN`] nodes of the region, in networks of their own, make the mandate of
-//! that epoch void for whoever sees them. It can be voted for again in a later one.
+//! Reports of [`REPORTS_MIN`] nodes of the region, in networks of their own, make the seat's
+//! mandates of that epoch and of those before it void for whoever sees them. It can be elected
+//! again.
 
 use minicbor::{Decode, Decoder, Encode};
 
 use super::Region;
-use super::term::NetPrefix;
+use super::term::{NetPrefix, Term};
 use crate::id::{NodeId, SIGNATURE_LEN, SecretKey};
 use crate::key::Key;
 use crate::record::Verify;
@@ -33,7 +34,7 @@ pub enum Reason {
     Omission,
 }
 
-/// A seat that is reported: of which region, elected for which epoch.
+/// A seat that is reported: of which region, and in which epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(map)]
 pub struct Charge {
@@ -43,9 +44,17 @@ pub struct Charge {
     /// Of which region.
     #[n(1)]
     pub region: Region,
-    /// As its mandate says.
+    /// The running one, so that all who report in it say the same.
     #[n(2)]
     pub epoch: u64,
+}
+
+impl Charge {
+    /// Whether a term is void if the charge is upheld.
+    #[must_use]
+    pub fn covers(&self, term: &Term) -> bool {
+        (term.holder, term.region) == (self.seat, self.region) && term.epoch <= self.epoch
+    }
 }
 
 /// One node's word about a seat.

@@ -386,7 +386,7 @@ impl Roles {
             RoleMessage::Declined(declined) => self.handle_declined(now, from, &declined),
             RoleMessage::Beat(beat) => self.handle_beat(now, from, &beat),
             RoleMessage::Lost(lost) => self.handle_lost(now, lost.seat),
-            RoleMessage::Report(report) => self.handle_report(now, report),
+            RoleMessage::Report(report) => self.handle_report(now, from, &report),
             RoleMessage::Removal(removal) => self.handle_removal(now, &removal),
             RoleMessage::Echo(echo) => {
                 self.outputs.push_back(Output::Send(from, RoleMessage::Echoed(echo)));

@@ -3,8 +3,8 @@
 
 use super::{Event, Roles};
 use crate::id::NodeId;
-use crate::role::Region;
 use crate::role::report::{Charge, REPORTS_MIN, Reason, Removal, Report};
+use crate::role::{Region, Term};
 use crate::time::Instant;
 use crate::wire::RoleMessage;
 use crate::wire::role::Accusation;
@@ -42,7 +42,8 @@ impl Roles {
     /// Signs a report and gives it to the other seats that we know.
     fn accuse(&mut self, now: Instant, id: NodeId, reason: Reason) {
         let (Some(seat), Some(nonce)) = (self.seats.get(&id), self.nonce) else { return };
-        let charge = seat.charge();
+        let (Some(unix), region) = (self.unix(now), seat.mandate.term().region) else { return };
+        let charge = Charge { seat: id, region, epoch: self.epochs.at(region, unix) };
         let report = Report::sign(&self.secret, &self.network, &charge, nonce, self.net, reason);
         let accusation = Accusation { charge, report };
         let judges: Vec<_> = self.seats.keys().copied().filter(|other| *other != id).collect();
@@ -50,21 +51,32 @@ impl Roles {
             self.send(judge, RoleMessage::Report(accusation.clone()));
         }
         if self.told_seat.is_some() {
-            self.handle_report(now, accusation);
+            self.handle_report(now, self.id, &accusation);
         }
     }
 
-    pub(super) fn handle_report(&mut self, now: Instant, accusation: Accusation) {
-        let Accusation { charge, report } = accusation;
-        let is_known = self.seats.get(&charge.seat).is_some_and(|seat| seat.charge() == charge)
-            || charge.seat == self.id;
-        let is_judge = self.told_seat.is_some() && is_known;
+    /// Gathers a report. One that comes from elsewhere is passed on to all fellows: each leaf knows
+    /// only a few of them.
+    pub(super) fn handle_report(&mut self, now: Instant, from: NodeId, accusation: &Accusation) {
+        let Accusation { charge, report } = accusation.clone();
+        let Some(unix) = self.unix(now) else { return };
+        let epoch = self.epochs.at(charge.region, unix);
+        let is_seat = self.seats.contains_key(&charge.seat) || charge.seat == self.id;
+        // Who reports may be a little behind.
+        let is_time = charge.epoch == epoch || charge.epoch + 1 == epoch;
+        let is_judge = self.told_seat.is_some() && is_seat && is_time;
         if !is_judge || self.cases.len() >= CASES_MAX && !self.cases.contains_key(&charge) {
             return;
         }
         let gathered = self.cases.get(&charge).map_or(&[][..], |case| &case.reports);
         if gathered.iter().any(|other| report.repeats(other)) || !self.is_valid(&charge, &report) {
             return;
+        }
+        if !self.seats.contains_key(&from) && from != self.id {
+            let fellows = self.seats.keys().copied().filter(|id| *id != charge.seat);
+            for fellow in fellows.collect::<Vec<_>>() {
+                self.send(fellow, RoleMessage::Report(accusation.clone()));
+            }
         }
         let case = self.cases.or_default(charge);
         case.reports.push(report);
@@ -83,8 +95,8 @@ impl Roles {
     }
 
     pub(super) fn handle_removal(&mut self, now: Instant, removal: &Removal) {
-        let is_news =
-            removal.charge.region.contains(&self.key) && !self.is_removed(&removal.charge);
+        let is_known = self.removed.iter().any(|other| other.charge == removal.charge);
+        let is_news = !is_known && removal.charge.region.contains(&self.key);
         let Self { puzzles, network, config, .. } = self;
         let is_valid = is_news
             && removal.is_valid(network, config.verify, &mut |id, nonce| {
@@ -95,8 +107,8 @@ impl Roles {
         }
     }
 
-    pub(super) fn is_removed(&self, charge: &Charge) -> bool {
-        self.removed.iter().any(|removal| removal.charge == *charge)
+    pub(super) fn is_removed(&self, term: &Term) -> bool {
+        self.removed.iter().any(|removal| removal.charge.covers(term))
     }
 
     /// Removals of a region, for who asks for its seats.
@@ -112,10 +124,8 @@ impl Roles {
         self.removed.push_back(removal.clone());
         self.event(Event::Removed(charge.seat));
         if charge.seat == self.id {
-            self.mandates.retain(|own| {
-                (own.term().region, own.term().epoch) != (charge.region, charge.epoch)
-            });
-        } else if self.seats.get(&charge.seat).is_some_and(|seat| seat.charge() == charge) {
+            self.mandates.retain(|own| !charge.covers(own.term()));
+        } else if self.seats.get(&charge.seat).is_some_and(|it| charge.covers(it.mandate.term())) {
             self.forget_seat(now, charge.seat);
             self.hints.remove(&charge.seat);
         }

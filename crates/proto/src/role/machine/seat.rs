@@ -16,7 +16,6 @@ use crate::invite::PeerAddr;
 use crate::key::Key;
 use crate::role::Region;
 use crate::role::mandate::Mandate;
-use crate::role::report::Charge;
 use crate::role::term::{Kind, RANKS_MAX, Term};
 use crate::time::{Instant, UnixTime};
 use crate::wire::RoleMessage;
@@ -58,13 +57,6 @@ pub(super) struct Seat {
     knows_us: bool,
     /// Times in a row that it could not be had.
     pub(super) failures: u8,
-}
-
-impl Seat {
-    pub(super) fn charge(&self) -> Charge {
-        let term = self.mandate.term();
-        Charge { seat: term.holder, region: term.region, epoch: term.epoch }
-    }
 }
 
 impl Roles {
@@ -290,8 +282,7 @@ impl Roles {
     /// Whether a mandate is the sender's, for our region, and was not removed.
     fn is_ours(&self, from: NodeId, mandate: &Mandate) -> bool {
         let term = mandate.term();
-        let charge = Charge { seat: from, region: term.region, epoch: term.epoch };
-        term.holder == from && term.region.contains(&self.key) && !self.is_removed(&charge)
+        term.holder == from && term.region.contains(&self.key) && !self.is_removed(term)
     }
 
     fn insert_seat(&mut self, now: Instant, mandate: Mandate, contact: PeerAddr, load: u8) {

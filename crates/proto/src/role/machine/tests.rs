@@ -167,6 +167,50 @@ fn a_standby_takes_the_place_of_a_lost_seat() {
 }
 
 #[test]
+fn a_seat_that_lies_to_many_loses_its_mandate() {
+    let mut world = World::new(120, quick());
+    world.run(secs(1_400));
+    let guests = |seat: &NodeId| -> Vec<NodeId> {
+        let is_guest = |id: &NodeId| world.hosts[id].roles.stats().homes.contains(seat);
+        world.alive().filter(is_guest).collect()
+    };
+    let seat = seats(&world).into_iter().max_by_key(|seat| guests(seat).len()).unwrap();
+    let lied_to = guests(&seat);
+    assert!(lied_to.len() >= 8, "{}", lied_to.len());
+    let now = world.now;
+    for id in &lied_to[..7] {
+        world.host(*id).roles.omission(now, seat);
+        world.host(*id).roles.omission(now, seat);
+    }
+    world.drain_all();
+    world.run(secs(5));
+    assert!(seats(&world).contains(&seat), "seven are not enough, however often they say it");
+    let now = world.now;
+    world.host(lied_to[7]).roles.omission(now, seat);
+    world.drain_all();
+    world.run(secs(5));
+    assert!(!seats(&world).contains(&seat));
+    let removed = Event::Removed(seat);
+    let knows = world.hosts.values().filter(|host| host.events.iter().any(|(_, e)| *e == removed));
+    assert!(knows.count() >= 8, "its fellows know");
+}
+
+#[test]
+fn a_full_seat_names_others() {
+    let mut world = World::new(40, quick());
+    world.run(secs(1_400));
+    let seat = seats(&world)[0];
+    world.host(seat).roles.set_load(u8::MAX);
+    let before = world.hosts.values().filter(|h| h.roles.stats().homes.contains(&seat)).count();
+    let other = seats(&world)[1];
+    world.kill(other);
+    world.run(secs(30));
+    let after = world.hosts.values().filter(|h| h.roles.stats().homes.contains(&seat)).count();
+    assert!(after <= before && seats(&world).contains(&seat), "it takes nobody in, and stays");
+    assert!(world.served(3) >= 37, "{}", world.served(3));
+}
+
+#[test]
 fn three_nodes_elect_nobody() {
     let mut world = World::new(3, config());
     world.run(secs(2_000));

@@ -187,7 +187,7 @@ impl World {
         }
     }
 
-    fn drain_all(&mut self) {
+    pub(super) fn drain_all(&mut self) {
         let ids: Vec<_> = self.alive().collect();
         for id in ids {
             self.drain(id);
