@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use baran_proto::index::IndexConfig;
+use baran_proto::role::RoleConfig;
 
 use crate::data::DataDir;
 use crate::serve::ServeLimits;
@@ -21,6 +23,7 @@ pub struct NodeBuilder {
     pub(crate) budget_bytes: u64,
     pub(crate) data: Option<Arc<DataDir>>,
     pub(crate) index: IndexConfig,
+    pub(crate) role: RoleConfig,
     pub(crate) is_lan_used: bool,
     #[cfg(feature = "mainline")]
     pub(crate) registry: Option<crate::MainlineConfig>,
@@ -38,6 +41,7 @@ impl Default for NodeBuilder {
             budget_bytes: 32 * 1024 * 1024,
             data: None,
             index: IndexConfig::default(),
+            role: RoleConfig::default(),
             is_lan_used: false,
             #[cfg(feature = "mainline")]
             registry: None,
@@ -93,6 +97,14 @@ impl NodeBuilder {
     #[must_use]
     pub fn budget_bytes(mut self, bytes: u64) -> Self {
         self.budget_bytes = bytes;
+        self
+    }
+
+    /// How long an epoch is in which seats are voted in: half an hour by default. All nodes of a
+    /// network must agree on it; for networks that are made for a test.
+    #[must_use]
+    pub fn epoch(mut self, epoch: Duration) -> Self {
+        self.role = RoleConfig::with_epoch(epoch);
         self
     }
 

@@ -31,6 +31,7 @@ pub use baran_proto::candidate::Mapping;
 pub use baran_proto::egress::Net;
 pub use baran_proto::id::{IdError, NodeId, SecretKey};
 pub use baran_proto::invite::{InviteError, PeerAddr};
+pub use baran_proto::role::{Region, RoleStats};
 
 pub use self::config::NodeBuilder;
 pub use self::connection::{Acceptor, Connection, PathWatch};
@@ -41,5 +42,6 @@ pub use self::persist::DiskError;
 pub use self::registry::MainlineConfig;
 pub use self::serve::{Hours, HoursError, Pause, ServeLimits, ServeStatus, SettingError};
 pub use self::status::{
-    Event, IndexStatus, JoinedBy, PathInfo, PathKind, PeerStatus, PuzzleStatus, RelayStatus, Status,
+    Event, IndexStatus, JoinedBy, PathInfo, PathKind, PeerStatus, PuzzleStatus, RelayStatus, Seat,
+    Status,
 };

@@ -12,6 +12,7 @@ use baran_proto::egress::{Gate, GateConfig};
 use baran_proto::forward::{ForwardConfig, Forwarder};
 use baran_proto::index::{self, IndexConfig, QueryId};
 use baran_proto::node::NodeConfig;
+use baran_proto::role::RoleConfig;
 use baran_proto::wire;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -124,6 +125,12 @@ fn forwarding(limits: &ServeLimits) -> ForwardConfig {
     }
 }
 
+/// What a node offers to carry, as a power of two of bytes a second: what its owner allows. What
+/// its line carries is for others to measure.
+fn capacity_log2(rate_bytes_per_s: u64) -> u8 {
+    u8::try_from(rate_bytes_per_s.max(1).ilog2()).unwrap_or(u8::MAX)
+}
+
 /// Whether a port can be bound, or else says what follows from that.
 fn is_free(port: u16) -> bool {
     let wildcards = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), ([0, 0, 0, 0], port).into()];
@@ -185,6 +192,11 @@ impl Node {
             network: builder.network.clone(),
             allow_nets: builder.allow_nets.clone(),
             index: IndexConfig { serves, ..builder.index },
+            role: RoleConfig {
+                serves,
+                capacity_log2: capacity_log2(limits.rate_bytes_per_s),
+                ..builder.role
+            },
             ..NodeConfig::default()
         };
         let forwarder = Forwarder::new(&forwarding(&limits), ChaCha8Rng::from_seed(draw()));

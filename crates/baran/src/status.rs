@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use baran_proto::bootstrap::How;
 use baran_proto::path::{Remote, Selected};
+use baran_proto::role::{Region, RoleStats};
 
 use crate::serve::ServeStatus;
 use crate::{Mapping, NodeId};
@@ -95,6 +96,18 @@ pub enum Event {
     Alone,
     /// A peer is wanted, and nobody that we know could be asked for it.
     Unreachable(NodeId),
+    /// The network lent this node a seat of a region, or it has none any more.
+    Seat(Option<Seat>),
+}
+
+/// A seat that a node holds for a term: it keeps the records of a region, and signals and relays
+/// for its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// Of which region.
+    pub region: Region,
+    /// Whether it serves; else it waits to take the place of one that is lost.
+    pub is_active: bool,
 }
 
 /// How a node found its first peer.
@@ -180,6 +193,8 @@ pub struct Status {
     pub relay: RelayStatus,
     /// How far the puzzle of its identity is.
     pub puzzle: PuzzleStatus,
+    /// The roles that the network lends, as far as the node takes part.
+    pub roles: RoleStats,
     /// The peers that relay and signal for it.
     pub homes: Vec<NodeId>,
     /// Its part in the index.

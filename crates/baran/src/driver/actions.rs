@@ -6,11 +6,12 @@ use baran_net::link::Link;
 use baran_proto::machine::Machine;
 use baran_proto::node::{self, ForwardAction, GateAction, Input, LinkId, Output};
 use baran_proto::path;
+use baran_proto::role;
 use baran_proto::time::Instant;
-use tracing::{debug, trace};
+use tracing::{debug, info, trace};
 
 use super::{Command, Driver};
-use crate::{Event, JoinedBy, PathInfo, PeerStatus, RelayStatus, Status};
+use crate::{Event, JoinedBy, PathInfo, PeerStatus, RelayStatus, Seat, Status};
 
 impl Driver {
     /// Carries out what the machine wants.
@@ -145,7 +146,16 @@ impl Driver {
             node::Event::Home { peer, held } => Event::Home { peer, held },
             node::Event::Serving { peer, granted } => Event::Serving { peer, granted },
             node::Event::Unreachable(peer) => Event::Unreachable(peer),
-            node::Event::Role(_) => return self.refresh_snapshot(),
+            node::Event::Role(role::Event::Seat(seat)) => {
+                Event::Seat(seat.map(|(region, is_active)| Seat { region, is_active }))
+            }
+            node::Event::Role(role::Event::Void { peer, why }) => {
+                return debug!(%peer, %why, "a mandate that is not valid");
+            }
+            node::Event::Role(role::Event::Removed(peer)) => {
+                return info!(%peer, "reports removed a seat");
+            }
+            node::Event::Role(role::Event::Home { .. }) => return self.refresh_snapshot(),
         };
         self.refresh_snapshot();
         // Nobody may be listening.
@@ -172,6 +182,7 @@ impl Driver {
                 channels: self.node.channels().collect(),
                 bytes: forwarded.bytes,
             },
+            roles: self.node.role_stats(),
             homes: self.node.our_homes().into_iter().map(|home| home.id).collect(),
             index: self.index_status(),
             peers,

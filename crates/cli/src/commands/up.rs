@@ -38,7 +38,10 @@ pub(crate) async fn run(global: &Global, args: &UpArgs, output: Output) -> Resul
     let mut ending = Ending::new()?;
     let dir = data_dir(global)?;
     let _lock = dir.lock()?;
-    let builder = builder(&dir, &args.node)?.serve(serve_limits(&dir, &args.serve)?);
+    let mut builder = builder(&dir, &args.node)?.serve(serve_limits(&dir, &args.serve)?);
+    if let Some(epoch) = args.epoch {
+        builder = builder.epoch(Duration::from_secs(epoch));
+    }
     let node = registry(builder, args.registry)?.spawn().await?;
     let responder = Responder::new(&node)?;
     let events = node.events();
@@ -203,6 +206,8 @@ enum UpEvent {
     Home { peer: String, held: bool, invite: String },
     /// The node relays and signals for a peer, or stopped to.
     Serving { peer: String, granted: bool },
+    /// The network lent the node a seat of a region, or it has none any more: then both are null.
+    Seat { region: Option<String>, active: Option<bool> },
     /// Nobody could be asked for a peer that is wanted; it is tried again.
     Unreachable { peer: String },
 }
@@ -230,6 +235,10 @@ impl UpEvent {
             Event::Serving { peer, granted } => {
                 Self::Serving { peer: peer.to_string(), granted: *granted }
             }
+            Event::Seat(seat) => Self::Seat {
+                region: seat.map(|seat| seat.region.to_string()),
+                active: seat.map(|seat| seat.is_active),
+            },
             Event::Unreachable(peer) => Self::Unreachable { peer: peer.to_string() },
         })
     }
@@ -276,6 +285,13 @@ impl fmt::Display for UpEvent {
             Self::Home { peer, .. } => write!(f, "{} relays to us no more", short(peer)),
             Self::Serving { peer, granted: true } => write!(f, "we relay to {}", short(peer)),
             Self::Serving { peer, .. } => write!(f, "we relay to {} no more", short(peer)),
+            Self::Seat { region: Some(region), active: Some(true) } => {
+                write!(f, "the network voted us into a seat of region {region}")
+            }
+            Self::Seat { region: Some(region), .. } => {
+                write!(f, "we stand by for a seat of region {region}")
+            }
+            Self::Seat { .. } => write!(f, "we hold no seat any more"),
             Self::Unreachable { peer } => {
                 write!(f, "nobody knows the way to {}, trying again", short(peer))
             }

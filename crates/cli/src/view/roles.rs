@@ -1,6 +1,7 @@
 //! What `baran roles` writes: what the node serves, for whom, and within which limits.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,10 @@ pub(crate) struct Roles {
     pub(crate) index: Index,
     /// The puzzle of its identity.
     pub(crate) puzzle: Puzzle,
+    /// The seat that the network lent it; null if none.
+    pub(crate) seat: Option<Seat>,
+    /// Seats of its region that it knows, and votes that it gave since its start.
+    pub(crate) seats: Seats,
     /// The peers that relay and signal for it.
     pub(crate) homes: Vec<Home>,
 }
@@ -71,6 +76,38 @@ pub(crate) struct Index {
     pub(crate) requests_served: u64,
     /// Bytes of its answers, those of signalling among them.
     pub(crate) answer_bytes: u64,
+}
+
+/// A seat, and why the node holds it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Seat {
+    /// Of which region: the bits that its keys begin with, and `*`.
+    pub(crate) region: String,
+    /// Whether it serves; else it stands by.
+    pub(crate) active: bool,
+    /// Whether it is lent for minutes, because too few seats were left.
+    pub(crate) acting: bool,
+    /// Votes of its mandate.
+    pub(crate) votes: usize,
+    /// Bytes a second that electors measured.
+    pub(crate) measured_bytes_per_s: Vec<u64>,
+    /// Its place among the seats of the region that the node knows, from 1.
+    pub(crate) rank: Option<usize>,
+    /// Seconds until the mandate ends.
+    pub(crate) ends_s: u64,
+}
+
+/// What a node knows of the seats of its region, and did to fill them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Seats {
+    /// Its region.
+    pub(crate) region: String,
+    /// Seats that it knows there, their mandates verified.
+    pub(crate) known: usize,
+    /// Ids of those that serve it as homes.
+    pub(crate) homes: Vec<String>,
+    /// Votes that it gave since its start.
+    pub(crate) votes_given: u64,
 }
 
 /// How far the puzzle of an identity is.
@@ -127,7 +164,38 @@ impl Roles {
                 answer_bytes: status.serve.answer_bytes,
             },
             puzzle: Puzzle::from(status.puzzle),
+            seat: Seat::new(&status.roles),
+            seats: Seats::new(status),
             homes: status.homes.iter().map(home).collect(),
+        }
+    }
+}
+
+impl Seat {
+    fn new(roles: &baran::RoleStats) -> Option<Self> {
+        let (region, active) = roles.seat?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let power = |log2: &u8| 1u64.checked_shl(u32::from(*log2)).unwrap_or(u64::MAX);
+        Some(Self {
+            region: region.to_string(),
+            active,
+            acting: roles.is_acting,
+            votes: roles.votes,
+            measured_bytes_per_s: roles.measured_log2.iter().map(power).collect(),
+            rank: roles.rank.map(|rank| rank + 1),
+            ends_s: roles.expires_s.saturating_sub(now.as_secs()),
+        })
+    }
+}
+
+impl Seats {
+    fn new(status: &baran::Status) -> Self {
+        let roles = &status.roles;
+        Self {
+            region: baran::Region::of_node(status.id, roles.bits).to_string(),
+            known: roles.seats_known,
+            homes: texts(&roles.homes),
+            votes_given: roles.votes_given,
         }
     }
 }
@@ -178,6 +246,13 @@ impl fmt::Display for Roles {
         writeln!(f, "keeps      {records} records for others, {}", rate::human(*record_bytes))?;
         writeln!(f, "answered   {requests_served} requests, {}", rate::human(*answer_bytes))?;
         writeln!(f, "puzzle     {}", self.puzzle)?;
+        match &self.seat {
+            Some(seat) => writeln!(f, "seat       {seat}")?,
+            None => writeln!(f, "seat       none")?,
+        }
+        let Seats { region, known, homes, votes_given } = &self.seats;
+        write!(f, "region     {region}: {known} seats known, {} of them our homes, ", homes.len())?;
+        writeln!(f, "{votes_given} votes given")?;
         write!(f, "homes      {}", self.homes.len())?;
         for home in &self.homes {
             write!(f, "\n  {}  {}", home.id, home.path)?;
@@ -186,6 +261,21 @@ impl fmt::Display for Roles {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.active { "serving" } else { "standing by" };
+        write!(f, "{state} in region {}, {} votes", self.region, self.votes)?;
+        if let Some(rank) = self.rank {
+            write!(f, ", rank {rank}")?;
+        }
+        for rate in &self.measured_bytes_per_s {
+            write!(f, ", measured {}/s", rate::human(*rate))?;
+        }
+        let acting = if self.acting { "lent at once, " } else { "" };
+        write!(f, ", {acting}ends in {} min", self.ends_s.div_ceil(60))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::id::NodeId;
 use crate::key::{Distance, Key};
 
 /// Most leading bits that a region may fix: with a thousand nodes in each there are more nodes than
@@ -48,6 +49,12 @@ impl Region {
         let lead = key.as_bytes().iter().take(4).fold(0, |n, byte| n << 8 | u32::from(*byte));
         let bits = bits.min(REGION_BITS_MAX);
         Self { prefix: lead & mask(bits), bits }
+    }
+
+    /// The region of `bits` leading bits in which a node stands.
+    #[must_use]
+    pub fn of_node(id: NodeId, bits: u8) -> Self {
+        Self::of(&Key::of_node(id), bits)
     }
 
     /// One that somebody named: `None` if it fixes too many bits, or if bits behind those are set.

@@ -45,6 +45,26 @@ pub struct RoleConfig {
     pub is_solved: fn(&str, NodeId, u64) -> bool,
 }
 
+impl RoleConfig {
+    /// The defaults with shorter epochs: all that follows from them is shortened with them, as far
+    /// as what takes real time (to be reached, to punch) leaves room. Whoever has another epoch than
+    /// the rest of its network neither votes with it nor believes its mandates.
+    #[must_use]
+    pub fn with_epoch(epoch: Duration) -> Self {
+        let least = Duration::from_secs(30);
+        let all = Self::default();
+        Self {
+            epoch,
+            skew: all.skew.min(epoch / 3),
+            applying: all.applying.min(epoch / 6),
+            probing: all.probing.min((epoch / 5).max(least)).min(epoch / 2),
+            uptime_min: all.uptime_min.min(epoch / 10),
+            acting: all.acting.min((epoch / 6).max(least)),
+            ..all
+        }
+    }
+}
+
 impl Default for RoleConfig {
     fn default() -> Self {
         Self {
