@@ -52,7 +52,7 @@ enum Experiment {
     /// The introducer dies, everybody restarts at once, there is no internet: who is found?
     Find {
         /// Play only scenes whose name contains this text: warm, reborn, lan, lonely, clocks,
-        /// records.
+        /// records, seats.
         #[arg(long)]
         only: Option<String>,
     },

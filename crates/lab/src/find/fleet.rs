@@ -37,9 +37,14 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts an introducer and a node behind a NAT of each of `kinds`, and waits until they are a
-    /// network.
-    pub(super) async fn form(dir: &Path, kinds: &[NatKind], report: &mut Report) -> Result<Self> {
+    /// Starts an introducer and a node behind a NAT of each of `kinds`, all with these
+    /// options, and waits until they are a network.
+    pub(super) async fn form(
+        dir: &Path,
+        kinds: &[NatKind],
+        options: &[&str],
+        report: &mut Report,
+    ) -> Result<Self> {
         let world = World::new().await?;
         let public = world.host("public", NatKind::Open).await?;
         let mut hosts = Vec::new();
@@ -47,10 +52,10 @@ impl Fleet {
             hosts.push(world.host(&format!("n{n}"), *kind).await?);
         }
         let begin = Instant::now();
-        let introducer = Node::up(&public, dir, &[], &[]).await?;
+        let introducer = Node::up(&public, dir, &[], options).await?;
         let mut nodes = Vec::new();
         for host in &hosts {
-            nodes.push(Node::up(host, dir, &[introducer.at()], &[]).await?);
+            nodes.push(Node::up(host, dir, &[introducer.at()], options).await?);
         }
         for node in &mut nodes {
             node.joined().await?;

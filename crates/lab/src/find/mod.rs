@@ -11,6 +11,7 @@ mod lonely;
 mod pairs;
 mod reborn;
 mod records;
+mod seats;
 mod warm;
 
 use std::fmt::Display;
@@ -37,12 +38,21 @@ pub enum Scene {
     Clocks,
     /// A record outlives its author and its holders, one after the other.
     Records,
+    /// Two dozen vote seats in, and lose all of them at once.
+    Seats,
 }
 
 impl Scene {
     /// Each of them.
-    pub const ALL: [Self; 6] =
-        [Self::Warm, Self::Reborn, Self::Lan, Self::Lonely, Self::Clocks, Self::Records];
+    pub const ALL: [Self; 7] = [
+        Self::Warm,
+        Self::Reborn,
+        Self::Lan,
+        Self::Lonely,
+        Self::Clocks,
+        Self::Records,
+        Self::Seats,
+    ];
 
     /// The name in tables and on the command line.
     #[must_use]
@@ -54,6 +64,7 @@ impl Scene {
             Self::Lonely => "lonely",
             Self::Clocks => "clocks",
             Self::Records => "records",
+            Self::Seats => "seats",
         }
     }
 
@@ -79,6 +90,7 @@ impl Scene {
             Self::Lonely => Box::pin(lonely::play(dir, report)).await,
             Self::Clocks => Box::pin(clocks::play(dir, report)).await,
             Self::Records => Box::pin(records::play(dir, report)).await,
+            Self::Seats => Box::pin(seats::play(dir, report)).await,
         }
     }
 }

@@ -172,9 +172,22 @@ impl Node {
     ///
     /// If the command fails.
     pub async fn status(&self) -> Result<Value> {
-        let mut command = self.json("status", &["status"])?;
-        let status = command.next(PATIENCE).await?;
-        status.ok_or_else(|| command.blame("wrote nothing"))
+        self.tell("status").await
+    }
+
+    /// What the node says about the roles that it is lent, and those that it borrows.
+    ///
+    /// # Errors
+    ///
+    /// If the command fails.
+    pub async fn roles(&self) -> Result<Value> {
+        self.tell("roles").await
+    }
+
+    async fn tell(&self, what: &str) -> Result<Value> {
+        let mut command = self.json(what, &[what])?;
+        let line = command.next(PATIENCE).await?;
+        line.ok_or_else(|| command.blame("wrote nothing"))
     }
 
     /// What the node says about its way to `peer`: the route and the relay.
