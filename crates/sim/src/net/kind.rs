@@ -28,11 +28,13 @@ pub enum Kind {
     Lacking,
     /// Find and Found of look-ups that the owner wants.
     Lookups,
+    /// Who serves others: what a policy's nodes tell each other.
+    Roles,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Hello,
         Self::Homes,
         Self::Reservations,
@@ -44,6 +46,7 @@ impl Kind {
         Self::Offer,
         Self::Lacking,
         Self::Lookups,
+        Self::Roles,
     ];
 
     /// The kind of a message; one that answers a look-up is told apart by the caller.
@@ -71,6 +74,7 @@ impl Kind {
                 IndexMessage::Offer(_) => Self::Offer,
                 IndexMessage::Lacking(_) => Self::Lacking,
             },
+            NodeMessage::Role(_) => Self::Roles,
         }
     }
 
@@ -89,6 +93,7 @@ impl Kind {
             Self::Offer => ("offer_b_per_node_hour", "Offer"),
             Self::Lacking => ("lacking_b_per_node_hour", "Lacking"),
             Self::Lookups => ("lookups_b_per_node_hour", "look-ups of the owner's"),
+            Self::Roles => ("roles_b_per_node_hour", "roles"),
         }
     }
 }

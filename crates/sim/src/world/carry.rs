@@ -72,6 +72,7 @@ impl World {
             | Event::Observed
             | Event::Home { .. }
             | Event::Serving { .. }
+            | Event::Role(_)
             | Event::NotReached(_) => false,
         };
         if is_news {
