@@ -75,6 +75,7 @@ impl Kind {
                 IndexMessage::Offer(_) => Self::Offer,
                 IndexMessage::Lacking(_) => Self::Lacking,
             },
+            NodeMessage::Role(_) => Self::Roles,
         }
     }
 
