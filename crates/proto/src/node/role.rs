@@ -72,7 +72,7 @@ impl Node {
     /// Tells the roles what the other parts know.
     pub(super) fn inform_roles(&mut self, now: Instant) {
         let net = self.public_addrs().first().map(|addr| addr.ip());
-        let net = net.filter(|ip| self.is_public(*ip)).map(NetPrefix::of);
+        let net = net.filter(|ip| is_global(*ip)).map(NetPrefix::of);
         self.roles.set_net(net);
         self.roles.set_size(now, self.index.nodes());
         let (taken, most) = (self.reservations().count(), self.config.reservations_max.max(1));
@@ -80,15 +80,11 @@ impl Node {
         self.roles.set_load(u8::try_from(load).unwrap_or(u8::MAX));
     }
 
-    fn is_public(&self, ip: IpAddr) -> bool {
-        class_of(ip).is_none() || self.config.allow_nets.iter().any(|net| net.contains(ip))
-    }
-
     /// A linked peer as the roles see it.
     pub(super) fn view(&self, peer: NodeId) -> Option<PeerView> {
         let contact = self.contact(peer)?;
         let seen = self.link_to(peer).and_then(|link| self.links[&link].paths.frame_addr());
-        let ip = seen.map(|addr| addr.ip()).filter(|ip| self.is_public(*ip));
+        let ip = seen.map(|addr| addr.ip()).filter(|ip| is_global(*ip));
         Some(PeerView { contact, ip })
     }
 
@@ -134,4 +130,9 @@ impl Node {
     pub fn role_stats(&self) -> RoleStats {
         self.roles.stats()
     }
+}
+
+/// Whether an address tells networks apart: those of private and test networks are all alike.
+fn is_global(ip: IpAddr) -> bool {
+    class_of(ip).is_none()
 }

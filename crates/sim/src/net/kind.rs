@@ -75,7 +75,6 @@ impl Kind {
                 IndexMessage::Offer(_) => Self::Offer,
                 IndexMessage::Lacking(_) => Self::Lacking,
             },
-            NodeMessage::Role(_) => Self::Roles,
         }
     }
 
