@@ -47,8 +47,8 @@ pub struct RoleConfig {
 
 impl RoleConfig {
     /// The defaults with shorter epochs: all that follows from them is shortened with them, as far
-    /// as what takes real time (to be reached, to punch) leaves room. Whoever has another epoch than
-    /// the rest of its network neither votes with it nor believes its mandates.
+    /// as what takes real time (to be reached, to punch) leaves room. Whoever has another epoch
+    /// than the rest of its network neither votes with it nor believes its mandates.
     #[must_use]
     pub fn with_epoch(epoch: Duration) -> Self {
         let least = Duration::from_secs(30);
