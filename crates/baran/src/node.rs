@@ -115,6 +115,26 @@ fn given_secret(builder: &NodeBuilder) -> Result<Option<SecretKey>, NodeError> {
     }
 }
 
+/// The machine's part of the settings.
+fn machine_config(builder: &NodeBuilder) -> NodeConfig {
+    let limits = &builder.serve;
+    let serves = limits.allow_anything();
+    NodeConfig {
+        relays: serves,
+        relay_rate_bytes_per_s: limits.rate_bytes_per_s,
+        reservations_max: limits.reservations,
+        network: builder.network.clone(),
+        allow_nets: builder.allow_nets.clone(),
+        index: IndexConfig { serves, ..builder.index.clone() },
+        role: RoleConfig {
+            serves,
+            capacity_log2: capacity_log2(limits.rate_bytes_per_s),
+            ..builder.role.clone()
+        },
+        ..NodeConfig::default()
+    }
+}
+
 /// The forwarder's part of the owner's limits.
 fn forwarding(limits: &ServeLimits) -> ForwardConfig {
     ForwardConfig {
@@ -183,22 +203,8 @@ impl Node {
         let restored = disk.restore()?;
         let kept = disk.kept()?;
         let registry = registry(&builder, &secret);
+        let config = machine_config(&builder);
         let limits = builder.serve;
-        let serves = limits.allow_anything();
-        let config = NodeConfig {
-            relays: serves,
-            relay_rate_bytes_per_s: limits.rate_bytes_per_s,
-            reservations_max: limits.reservations,
-            network: builder.network.clone(),
-            allow_nets: builder.allow_nets.clone(),
-            index: IndexConfig { serves, ..builder.index },
-            role: RoleConfig {
-                serves,
-                capacity_log2: capacity_log2(limits.rate_bytes_per_s),
-                ..builder.role
-            },
-            ..NodeConfig::default()
-        };
         let forwarder = Forwarder::new(&forwarding(&limits), ChaCha8Rng::from_seed(draw()));
         let gate =
             Gate::new(GateConfig { allow_nets: builder.allow_nets, ..GateConfig::default() });

@@ -93,7 +93,7 @@ async fn a_control_stream_that_ends_ends_the_link_alone() {
 async fn what_a_newer_version_might_say_is_skipped() {
     let node = node().await;
     let mut link = link(&node, 1).await;
-    for number in [40, 100] {
+    for number in [50, 100] {
         link.say.write_all(&framed(&[0x82, 0x18, number, 0xa0])).await.unwrap();
         link.say.write_all(&framed(&[0x82, 0x18, number, 0x83, 1, 2, 3])).await.unwrap();
     }

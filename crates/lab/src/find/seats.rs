@@ -172,7 +172,7 @@ fn survivors(nodes: &[Node], seats: &BTreeSet<usize>) -> Result<(Vec<usize>, usi
     ensure!(!seats.contains(&SYMMETRIC), "a node that nobody can punch holds a seat");
     let is_hard = |n: &usize| KINDS.get(*n) == Some(&NatKind::PortRestricted);
     let hard = rest.iter().copied().find(is_hard);
-    Ok((rest.clone(), hard.context("all of the port-restricted hold seats")?))
+    Ok((rest, hard.context("all of the port-restricted hold seats")?))
 }
 
 /// Each value by each of a few nodes.
