@@ -183,6 +183,7 @@ impl World {
         };
         let purpose = 7 << 32 | u64::from(host);
         let drawn_capacity = capacity::draw(&mut Draw::new(self.config.seed, purpose));
+        let is_bound = self.config.is_limited && self.config.policy.has_floor();
         self.by_id.insert(id, host);
         self.hosts.push(Host {
             id,
@@ -195,7 +196,7 @@ impl World {
             run: 0,
             since: self.now,
             traffic: Traffic::default(),
-            service: Service::new(profile.capacity.unwrap_or(drawn_capacity)),
+            service: Service::new(profile.capacity.unwrap_or(drawn_capacity), is_bound),
             node: None,
             ip,
             cache: None,
