@@ -124,7 +124,7 @@ impl World {
         }
         match Message::decode(&bytes[LENGTH_LEN..]) {
             Ok(Message::Node(message)) if self.hosts[host as usize].is_adversary => {
-                match self.sabotage(&message) {
+                match self.sabotage(host, from, &message) {
                     None => self.input(host, Input::Message { link, message }),
                     Some(Some(answer)) => self.send(link, answer),
                     Some(None) => {}
