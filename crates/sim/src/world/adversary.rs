@@ -5,8 +5,8 @@
 //! key, claims to keep every record, and has none. It lets itself be made a home and then signals
 //! for nobody.
 //!
-//! It wants seats as any node does, with the capacity that is elected most often. Asked for its vote
-//! it gives it to its like at once, without looking at them, and to nobody else; asked who has
+//! It wants seats as any node does, with the capacity that is elected most often. Asked for its
+//! vote it gives it to its like at once, without looking at them, and to nobody else; asked who has
 //! seats, it says that its like have them. What it cannot do is make an honest elector vote.
 
 use baran_proto::invite::PeerAddr;
