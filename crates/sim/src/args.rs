@@ -8,6 +8,13 @@ use clap::ValueEnum;
 
 use crate::policy::Policy;
 
+/// Minute by which a network has settled that needs no votes.
+const SETTLED: u32 = 4;
+
+/// Minute by which seats were elected: for those of the second epoch that a network sees, nodes
+/// stand in the first.
+const ELECTED: u32 = 70;
+
 /// A deterministic network of many nodes in virtual time.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -31,10 +38,11 @@ pub struct Args {
     #[arg(long, value_name = "M")]
     #[arg(value_parser = clap::value_parser!(u32).range(4..=100_000))]
     pub minutes: Option<u32>,
-    /// Minute in which it happens, in scenarios in which something does
-    #[arg(long, value_name = "M", default_value_t = 4)]
+    /// Minute in which it happens, in scenarios in which something does [default: 4; 70 where seats
+    /// have to be elected before and there is so much time]
+    #[arg(long, value_name = "M")]
     #[arg(value_parser = clap::value_parser!(u32).range(3..=100_000))]
-    pub event: u32,
+    pub event: Option<u32>,
     /// Seconds in which all nodes start again (mass-restart)
     #[arg(long, value_name = "S", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
@@ -133,6 +141,12 @@ impl Scenario {
         }
     }
 
+    /// Whether it is about what becomes of seats that are held.
+    #[must_use]
+    pub fn needs_seats(self) -> bool {
+        matches!(self, Self::MassRestart | Self::AllSeatsLost | Self::Lose30 | Self::Sybil)
+    }
+
     /// Whether hosts answer no faster than their uplinks carry: where servers are what it is about.
     #[must_use]
     pub fn is_limited(self) -> bool {
@@ -151,7 +165,7 @@ impl Args {
             seeds: None,
             policy: Policy::Mandate,
             minutes: None,
-            event: 4,
+            event: None,
             within: 10,
             rate: None,
             plot: None,
@@ -172,9 +186,9 @@ impl Args {
     #[must_use]
     pub fn duration(&self) -> Duration {
         let minutes = self.minutes.unwrap_or_else(|| match self.scenario {
-            Scenario::Partition => self.event.saturating_add(16),
+            Scenario::Partition => self.event().saturating_add(16),
             Scenario::Fairness => 24 * 60,
-            _ => self.event.saturating_add(6),
+            _ => self.event().saturating_add(6),
         });
         Duration::from_secs(u64::from(minutes) * 60)
     }
@@ -182,7 +196,13 @@ impl Args {
     /// When it happens.
     #[must_use]
     pub fn event_at(&self) -> Duration {
-        Duration::from_secs(u64::from(self.event) * 60)
+        Duration::from_secs(u64::from(self.event()) * 60)
+    }
+
+    fn event(&self) -> u32 {
+        let has_time = self.minutes.is_none_or(|minutes| minutes > ELECTED);
+        let is_late = self.scenario.needs_seats() && self.policy.has_floor() && has_time;
+        self.event.unwrap_or(if is_late { ELECTED } else { SETTLED })
     }
 
     /// Look-ups a second.
@@ -262,6 +282,18 @@ mod tests {
     fn defaults_are_those_of_the_flags() {
         let cli = Cli::try_parse_from(["sim", "churn"]).unwrap();
         assert_eq!(format!("{:?}", cli.args), format!("{:?}", Args::new(Scenario::Churn)));
+    }
+
+    #[test]
+    fn what_is_about_seats_waits_until_they_are_elected() {
+        let minute = |args: Args| args.event_at().as_secs() / 60;
+        let lose = || Args::new(Scenario::Lose30);
+        assert_eq!(minute(lose()), 70);
+        assert_eq!(lose().duration(), Duration::from_secs(76 * 60));
+        assert_eq!(minute(Args { policy: Policy::Fixed, ..lose() }), 4);
+        assert_eq!(minute(Args { minutes: Some(10), ..lose() }), 4);
+        assert_eq!(minute(Args { event: Some(90), ..lose() }), 90);
+        assert_eq!(minute(Args::new(Scenario::Partition)), 4);
     }
 
     #[test]

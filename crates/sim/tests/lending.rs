@@ -29,7 +29,7 @@ fn small(scenario: Scenario, policy: Policy, nodes: u32) -> Args {
     Args {
         nodes,
         minutes: Some(4),
-        event: 3,
+        event: Some(3),
         rate: Some(0.5),
         values: 10,
         policy,

@@ -6,10 +6,10 @@
 //! again cannot serve them twice. What of the last part was not used is lost to the others then,
 //! not to the owner.
 
-use baran_proto::allowance::Lease;
+use baran_proto::allowance::{Lease, answer_cost, serves};
 use baran_proto::node::Input;
 use baran_proto::time::Instant;
-use baran_proto::wire::{IndexMessage, MESSAGE_LEN_MAX, Message, NodeMessage, RoleMessage};
+use baran_proto::wire::{MESSAGE_LEN_MAX, Message, NodeMessage};
 use tracing::{info, warn};
 
 use super::{Command, Driver};
@@ -24,10 +24,6 @@ const PARTS_PER_DAY: u64 = 16;
 /// used, and the crash of a node that serves little costs little.
 const PART_S: (u64, u64) = (2, 60);
 
-/// Bytes that a message costs besides itself: headers of QUIC, UDP and IP, and what acknowledges
-/// it.
-const OVERHEAD_LEN: u64 = 96;
-
 /// What is served, and whether.
 #[derive(Debug)]
 pub(super) struct Serving {
@@ -35,6 +31,8 @@ pub(super) struct Serving {
     host: Host,
     circumstances: Circumstances,
     pause: Option<Pause>,
+    /// What the machine was told of how full the allowance is.
+    load: u8,
     /// The last lease that the disk was asked for.
     asked: Option<Lease>,
     is_asking: bool,
@@ -49,7 +47,7 @@ impl Serving {
         // As the machine was told; the first look may find otherwise.
         let pause = (!limits.allow_anything()).then_some(Pause::Off);
         let (asked, is_asking, answer_bytes) = (None, false, 0);
-        Self { limits, host, circumstances, pause, asked, is_asking, answer_bytes }
+        Self { limits, host, circumstances, pause, load: 0, asked, is_asking, answer_bytes }
     }
 
     /// Whether the owner wants others to be served, at times at least.
@@ -62,8 +60,8 @@ impl Serving {
         self.pause.is_none()
     }
 
-    /// Why nobody may be served, with so many bytes used of the day.
-    fn pause(&self, used: u64) -> Option<Pause> {
+    /// Why nobody may be served.
+    fn pause(&self, is_day_used: bool) -> Option<Pause> {
         let Self { limits, circumstances, .. } = self;
         if !self.is_wanted() {
             Some(Pause::Off)
@@ -73,7 +71,7 @@ impl Serving {
             Some(Pause::Battery)
         } else if circumstances.is_metered {
             Some(Pause::Metered)
-        } else if limits.bytes_per_day.saturating_sub(used) < MESSAGE_LEN_MAX as u64 {
+        } else if is_day_used {
             Some(Pause::DayUsed)
         } else {
             None
@@ -93,37 +91,6 @@ impl Serving {
     }
 }
 
-/// Whether a message serves whoever gets it, on their demand: what is refused, acknowledged or
-/// wanted by ourselves does not.
-fn serves(message: &NodeMessage) -> bool {
-    match message {
-        NodeMessage::Reserved(_)
-        | NodeMessage::RelayOpened(_)
-        | NodeMessage::RelayIncoming(_)
-        | NodeMessage::Index(IndexMessage::Found(_))
-        | NodeMessage::Role(
-            RoleMessage::Seats(_) | RoleMessage::Present(_) | RoleMessage::Echoed(_),
-        ) => true,
-        NodeMessage::Hello(_)
-        | NodeMessage::Reserve(_)
-        | NodeMessage::RelayOpen(_)
-        | NodeMessage::Refused(_)
-        | NodeMessage::RelayRenew(_)
-        | NodeMessage::RelayClosed(_)
-        | NodeMessage::Homes(_)
-        | NodeMessage::Release(_)
-        | NodeMessage::Need(_)
-        | NodeMessage::Index(
-            IndexMessage::Find(_)
-            | IndexMessage::Store(_)
-            | IndexMessage::Stored(_)
-            | IndexMessage::Offer(_)
-            | IndexMessage::Lacking(_),
-        )
-        | NodeMessage::Role(_) => false,
-    }
-}
-
 impl Driver {
     /// Whether a message may go out: it takes what it costs of the owner's allowance if it serves
     /// others. One that may not is dropped, and whoever asked turns to somebody else.
@@ -131,7 +98,7 @@ impl Driver {
         if !serves(message) {
             return true;
         }
-        let bytes = Message::Node(message.clone()).encode().len() as u64 + OVERHEAD_LEN;
+        let bytes = answer_cost(Message::Node(message.clone()).encode().len());
         let now = self.now();
         let is_granted = self.serving.is_on()
             && self.endpoint.control().with_forwarder(|forwarder| {
@@ -158,12 +125,19 @@ impl Driver {
         });
     }
 
-    /// Sees to it that others are served if and only if they may be.
+    /// Sees to it that others are served if and only if they may be, and that the machine knows
+    /// how much is served.
     pub(super) fn see_to_serving(&mut self) {
         let now = self.now();
-        let (used, ends) =
-            self.endpoint.control().with_forwarder(|forwarder| forwarder.allowance().today(now));
-        let pause = self.serving.pause(used);
+        let ((used, ends), is_day_used, load) =
+            self.endpoint.control().with_forwarder(|forwarder| {
+                let allowance = forwarder.allowance();
+                (allowance.today(now), allowance.is_day_used(now), allowance.load(now))
+            });
+        if core::mem::replace(&mut self.serving.load, load) != load {
+            self.input(Input::Load(load));
+        }
+        let pause = self.serving.pause(is_day_used);
         if pause != self.serving.pause {
             let was_on = self.serving.is_on();
             self.serving.pause = pause;

@@ -116,6 +116,9 @@ pub enum Input {
     /// The owner lends this node to others, relays, signals and keeps records for them, or does not
     /// (any more). As [`NodeConfig`] says until then.
     Serve(bool),
+    /// How much of what the owner allows is in use, from 0 for nothing to 255 for all of it
+    /// ([`Allowance::load`](crate::allowance::Allowance::load)).
+    Load(u8),
     /// Nobody waits for this peer: whoever did has a link, or has given up. One that is to be kept
     /// is sought nevertheless.
     Unwant(NodeId),

@@ -111,6 +111,8 @@ pub struct Node {
     index: Index,
     bootstrap: Bootstrap,
     roles: Roles,
+    /// How much of what the owner allows is in use.
+    load: u8,
     /// Candidates that are being reached for the roles.
     probes: FlatMap<NodeId, Box<Probing>>,
     openness: Openness,
@@ -154,6 +156,7 @@ impl Node {
             index,
             bootstrap,
             roles,
+            load: 0,
             probes: FlatMap::new(),
             openness: Openness::default(),
             run: rng.next_u64().max(1),
@@ -356,6 +359,7 @@ impl Machine for Node {
             Input::DiskDone { token, is_kept } => self.index.disk_done(now, token, is_kept),
             Input::Want { peer, keep } => self.handle_want(now, &peer, keep),
             Input::Serve(is_on) => self.handle_serve(now, is_on),
+            Input::Load(load) => self.load = load,
             Input::Unwant(peer) => self.handle_unwant(peer),
             Input::Forget(peer) => self.handle_forget(now, peer),
             Input::HostAddrs { addrs, bound } => self.handle_host_addrs(now, addrs, bound),

@@ -77,7 +77,8 @@ impl Node {
         self.roles.set_size(now, self.index.nodes());
         let (taken, most) = (self.reservations().count(), self.config.reservations_max.max(1));
         let load = taken.saturating_mul(usize::from(u8::MAX)) / most;
-        self.roles.set_load(u8::try_from(load).unwrap_or(u8::MAX));
+        // Whichever runs out first.
+        self.roles.set_load(u8::try_from(load).unwrap_or(u8::MAX).max(self.load));
     }
 
     /// A linked peer as the roles see it.

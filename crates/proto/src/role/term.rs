@@ -20,6 +20,7 @@ use super::epoch::{TERM_EPOCHS, draw, name, term_number};
 use super::{ACTIVE, ELECTORS, Plan, Region, STANDBY};
 use crate::id::{NodeId, SIGNATURE_LEN, SecretKey};
 use crate::record::Verify;
+use crate::wire::role::TermDigest;
 
 /// Longest term in bytes: one of this version has at most 90.
 pub const TERM_LEN_MAX: usize = 128;
@@ -149,6 +150,12 @@ impl Term {
         };
         f64::from(1u32 << steps) * by_service
     }
+}
+
+/// The name of a term in votes.
+#[must_use]
+pub fn digest(term: &[u8]) -> TermDigest {
+    draw("baran 1 digest of a term", &[term])
 }
 
 /// The network that an address is of: the first 24 bits of an IPv4 address, 48 of an IPv6 address.

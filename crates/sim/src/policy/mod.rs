@@ -211,7 +211,7 @@ mod tests {
         let now = world.now;
         let service = &mut world.hosts[0].service;
         let too_much = u32::try_from(service.lent() * 60 + 1).unwrap();
-        service.count(now, too_much);
+        service.carry(now, too_much);
         let second = Duration::from_secs(1);
         assert_eq!(serving_after(&mut world, &mut servers, second), [false, false]);
         assert_eq!(serving_after(&mut world, &mut servers, REST - second), [false, false]);

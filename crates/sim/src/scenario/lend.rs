@@ -30,6 +30,9 @@ const LOST: f64 = 0.3;
 const CROWD: Duration = Duration::from_secs(60);
 const CROWD_ASKS: Duration = Duration::from_secs(10);
 
+/// Look-ups begin so long before it happens: as it was is seen well enough.
+const CALM: Duration = Duration::from_secs(180);
+
 /// How long the network is cut in two, if there is twice as much time.
 const CUT: Duration = Duration::from_secs(600);
 
@@ -45,6 +48,7 @@ pub(super) fn run(run: &mut Run<'_>, report: &mut Report) {
         run.populate(if is_attacked { run.args.adversaries } else { 0.0 });
         run.settle();
         let calm = Instant::ZERO + run.args.event_at();
+        run.run_for((calm - run.world.now()).saturating_sub(CALM), |_, _| {});
         watch(run, calm - run.world.now());
     }
     let happened = run.world.now();

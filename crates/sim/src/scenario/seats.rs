@@ -7,8 +7,8 @@ use baran_proto::role::Region;
 use baran_proto::time::Instant;
 
 use crate::plot::{Panel, Series};
-use crate::report::{Report, Target, jain, mean, quantile};
-use crate::world::World;
+use crate::report::{Report, Target, jain, quantile};
+use crate::world::{Host, World};
 
 /// Pause between two looks at what everybody gives.
 const LOADS: Duration = Duration::from_secs(60);
@@ -20,12 +20,12 @@ const SETTLED_LOOKS: u64 = 120;
 /// shorter run.
 const COUNTS_AFTER: Duration = Duration::from_secs(3600);
 
-/// What one gave while it held a seat.
+/// What one served others while it held a seat.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
     seconds: u64,
     bytes: u64,
-    /// What it had given in all when it was looked at last, if it held a seat then.
+    /// What it had served in all when it was looked at last, if it held a seat then.
     before: Option<u64>,
 }
 
@@ -62,7 +62,7 @@ impl SeatWatch {
             self.held.entry(*host).or_default().before = None;
         }
         for (host, _) in &seats {
-            let total = world.hosts[*host as usize].service.total;
+            let total = world.hosts[*host as usize].service.served();
             let held = self.held.entry(*host).or_default();
             if let Some(before) = held.before.replace(total) {
                 held.seconds += 1;
@@ -84,22 +84,28 @@ impl SeatWatch {
         self.course.iter().rev().find(|(when, _)| *when < at).map_or(0, |(_, seats)| *seats)
     }
 
-    /// Bytes an hour that each gave who held a seat for long enough.
-    fn loads_of_seats(&self, least: Duration) -> Vec<f64> {
-        let is_long = |held: &&Held| held.seconds >= least.as_secs().max(1);
-        let load = |held: &Held| held.bytes as f64 / held.seconds as f64 * 3600.0;
-        self.held.values().filter(is_long).map(load).collect()
+    /// What each host served that held a seat for long enough, of what its owner lent in that time.
+    fn loads_of_seats(&self, world: &World, least: Duration) -> Vec<f64> {
+        let is_long = |(_, held): &(&u32, &Held)| held.seconds >= least.as_secs().max(1);
+        let load = |(host, held): (&u32, &Held)| {
+            let lent = world.hosts[*host as usize].service.lent();
+            held.bytes as f64 / (lent as f64 * held.seconds as f64)
+        };
+        self.held.iter().filter(is_long).map(load).collect()
     }
 
-    /// Bytes an hour that each gave who could hold one: who is honest and was on for long enough.
+    /// The same of all who could hold one, who are honest and were on for long enough, and the time
+    /// that they were on.
     fn loads_of_eligible(&self, world: &World, least: Duration) -> Vec<f64> {
         let all = self.minutes_on.iter().zip(&world.hosts);
-        let is_eligible = |(minutes, host): &(&u32, &crate::world::Host)| {
+        let is_eligible = |(minutes, host): &(&u32, &Host)| {
             !host.is_adversary && u64::from(**minutes) * 60 >= least.as_secs().max(60)
         };
-        all.filter(is_eligible)
-            .map(|(minutes, host)| host.service.total as f64 / f64::from(*minutes) * 60.0)
-            .collect()
+        let load = |(minutes, host): (&u32, &Host)| {
+            let lent = host.service.lent() as f64 * f64::from(*minutes) * 60.0;
+            host.service.served() as f64 / lent
+        };
+        all.filter(is_eligible).map(load).collect()
     }
 
     /// Adds what was seen: before it `happened`, and `since` the network should be there. With
@@ -135,28 +141,24 @@ impl SeatWatch {
         let target = |least| is_day.then_some(Target::AtLeast(least));
         let least = COUNTS_AFTER.min((world.now - Instant::ZERO) / 10);
         let [mut seats, mut eligible] =
-            [self.loads_of_seats(least), self.loads_of_eligible(world, least)];
+            [self.loads_of_seats(world, least), self.loads_of_eligible(world, least)];
         let name = "Jain's index of load among seats";
         report.figure("jain_seats", name, jain(&seats), "", target(0.95));
         let name = "Jain's index of load among all who could hold one";
         report.figure("jain_eligible_24h", name, jain(&eligible), "", target(0.8));
         let over: u64 = world.hosts.iter().map(|host| host.service.over()).sum();
         let none = Some(Target::AtMost(0.0));
-        let name = "bytes given above an owner's limit";
+        let name = "bytes served above an owner's limit";
         report.figure("bytes_over_owner_limit", name, over as f64, "B", none);
-        let kb = mean(&eligible) * 1e-3;
-        report.figure(
-            "given_kb_per_node_hour",
-            "given to others, per node and hour",
-            kb,
-            "KB",
-            None,
-        );
+        let served: u64 = world.hosts.iter().map(|host| host.service.served()).sum();
+        let kb = served as f64 * 1e-3 / (world.time_online().as_secs_f64() / 3600.0);
+        let name = "served to others, per node and hour";
+        report.figure("served_kb_per_node_hour", name, kb, "KB", None);
         if is_day {
             let lines = [("all who could hold a seat", &mut eligible), ("seats", &mut seats)];
             let series = lines
                 .map(|(name, loads)| Series { name: name.to_owned(), points: distribution(loads) });
-            let up = "given to others, KB an hour";
+            let up = "served to others, % of what is lent";
             report.panels.push(Panel { across: "share of them, %", up, series: series.into() });
         }
     }
@@ -171,7 +173,7 @@ impl SeatWatch {
     }
 }
 
-/// Hundredths of all, and the load in KB below which they are.
+/// Hundredths of all, and the load below which they are, in hundredths of what is lent.
 fn distribution(loads: &mut [f64]) -> Vec<(f64, f64)> {
-    (0..=100).map(|at| (f64::from(at), quantile(loads, f64::from(at) / 100.0) * 1e-3)).collect()
+    (0..=100).map(|at| (f64::from(at), quantile(loads, f64::from(at) / 100.0) * 100.0)).collect()
 }

@@ -4,13 +4,23 @@
 //! asked of the index never gets to that node: it names those of its like that are nearest to the
 //! key, claims to keep every record, and has none. It lets itself be made a home and then signals
 //! for nobody.
+//!
+//! It wants seats as any node does, with the capacity that is elected most often. Asked for its
+//! vote it gives it to its like at once, without looking at them, and to nobody else; asked who has
+//! seats, it says that its like have them. What it cannot do is make an honest elector vote.
 
 use baran_proto::invite::PeerAddr;
 use baran_proto::key::Key;
-use baran_proto::wire::index::{CONTACTS_MAX, Find, Found, Store, StoreOutcome, Stored};
-use baran_proto::wire::{IndexMessage, NodeMessage};
+use baran_proto::role::term::digest;
+use baran_proto::role::{NetPrefix, Term, Vote};
+use baran_proto::wire::index::{
+    CONTACTS_MAX, Find, Found, SEATS_NAMED_MAX, Store, StoreOutcome, Stored,
+};
+use baran_proto::wire::role::{Apply, Ask, Ballot, SEATS_MAX, SeatHint, Seats};
+use baran_proto::wire::{IndexMessage, NodeMessage, RoleMessage};
 
 use super::World;
+use super::host::PUZZLE;
 use crate::net::nat::Nat;
 use crate::world::Profile;
 
@@ -35,37 +45,76 @@ impl World {
         self.adversaries = all;
     }
 
-    /// What an adversary does about a message instead of its node: answers, or nothing at all.
-    /// `None` if its node may have it.
-    pub(super) fn sabotage(&self, message: &NodeMessage) -> Option<Option<NodeMessage>> {
-        let answer = match message {
-            NodeMessage::Index(IndexMessage::Find(find)) => self.mislead(find),
+    /// What the adversary `host` does about a message of `from` instead of its node: answers, or
+    /// nothing at all. `None` if its node may have it.
+    pub(super) fn sabotage(
+        &self,
+        host: u32,
+        from: u32,
+        message: &NodeMessage,
+    ) -> Option<Option<NodeMessage>> {
+        let index = |message| Some(Some(NodeMessage::Index(message)));
+        match message {
+            NodeMessage::Index(IndexMessage::Find(find)) => index(self.mislead(find)),
             NodeMessage::Index(IndexMessage::Store(Store { request, .. })) => {
-                IndexMessage::Stored(Stored { request: *request, outcome: StoreOutcome::Kept })
+                index(IndexMessage::Stored(Stored {
+                    request: *request,
+                    outcome: StoreOutcome::Kept,
+                }))
             }
-            NodeMessage::Index(IndexMessage::Offer(_)) | NodeMessage::RelayOpen(_) => {
-                return Some(None);
+            NodeMessage::Role(RoleMessage::Ask(ask)) => {
+                Some(Some(NodeMessage::Role(RoleMessage::Seats(self.boast(host, ask)))))
             }
-            _ => return None,
-        };
-        Some(Some(NodeMessage::Index(answer)))
+            NodeMessage::Role(RoleMessage::Apply(apply)) => {
+                Some(self.favour(host, from, apply).map(NodeMessage::Role))
+            }
+            NodeMessage::Index(IndexMessage::Offer(_)) | NodeMessage::RelayOpen(_) => Some(None),
+            _ => None,
+        }
     }
 
-    /// Names the adversaries nearest to a key.
+    /// Names the adversaries nearest to a key, and says that they hold the seats of its region.
     fn mislead(&self, find: &Find) -> IndexMessage {
+        let contacts = self.like(&find.target, CONTACTS_MAX);
+        IndexMessage::Found(Found {
+            request: find.request,
+            seats: (1 << contacts.len().min(SEATS_NAMED_MAX)) - 1,
+            contacts,
+            linked: 0,
+            records: Vec::new(),
+            more: None,
+        })
+    }
+
+    /// The same, to who asks for seats.
+    fn boast(&self, host: u32, ask: &Ask) -> Seats {
+        let bits = self.hosts[host as usize].node().map_or(0, |node| node.role_stats().bits);
+        let hint = |contact| SeatHint { contact, load: 0, is_active: true };
+        Seats { bits, seats: self.like(&ask.key, SEATS_MAX).into_iter().map(hint).collect() }
+    }
+
+    /// Votes for its like, as if it had measured what they claim.
+    fn favour(&self, host: u32, from: u32, apply: &Apply) -> Option<RoleMessage> {
+        if !self.hosts[from as usize].is_adversary {
+            return None;
+        }
+        let term = Term::decode(&apply.term).ok()?;
+        let (_, config) = self.node_configs.first_key_value()?;
+        let state = &self.hosts[host as usize];
+        let net = NetPrefix::of(state.ip.into());
+        let secret = self.secret(host, state.salt);
+        let measured = Some(term.capacity_log2);
+        let vote = Vote::sign(&secret, &config.network, &apply.term, PUZZLE, Some(net), measured);
+        Some(RoleMessage::Vote(Ballot { term: digest(&apply.term), vote }))
+    }
+
+    /// The adversaries nearest to a key, as others are told of them.
+    fn like(&self, key: &Key, count: usize) -> Vec<PeerAddr> {
         let contact = |(_, host): &(Key, u32)| {
             let addr = self.outside(*host, *host);
             PeerAddr { id: self.hosts[*host as usize].id, addrs: vec![addr], homes: Vec::new() }
         };
-        let contacts = nearest_of(&self.adversaries, &find.target, CONTACTS_MAX);
-        IndexMessage::Found(Found {
-            request: find.request,
-            contacts: contacts.iter().map(contact).collect(),
-            linked: 0,
-            records: Vec::new(),
-            more: None,
-            seats: 0,
-        })
+        nearest_of(&self.adversaries, key, count).iter().map(contact).collect()
     }
 
     /// The hosts that are on and nearest to a key, the nearest first.

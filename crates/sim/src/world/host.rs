@@ -27,6 +27,9 @@ use crate::policy::Policy;
 /// The port that every node binds, and binds again.
 const PORT: u16 = 4_000;
 
+/// What solves everybody's puzzle: everybody has paid for its identity.
+pub(super) const PUZZLE: u64 = 0;
+
 /// Pause between samples of a path in milliseconds; there are three of them.
 const SAMPLE_MS: u64 = 2_000;
 
@@ -87,7 +90,7 @@ pub struct Host {
     /// Through whom it could be reached when it was on last.
     pub(crate) homes: [u32; HOMES],
     pub(super) disk: Disk,
-    salt: u64,
+    pub(super) salt: u64,
     pub(super) half: bool,
     pub(super) place: Place,
     pub(super) deadline: Option<Instant>,
@@ -133,7 +136,7 @@ impl Host {
 
 impl World {
     /// The secret of a host's node; `salt` tells those apart that are tried for one host.
-    fn secret(&self, host: u32, salt: u64) -> SecretKey {
+    pub(super) fn secret(&self, host: u32, salt: u64) -> SecretKey {
         let mut bytes = Draw::new(self.config.seed, 1 << 32 | u64::from(host)).bytes();
         bytes[..8].copy_from_slice(&salt.to_le_bytes());
         SecretKey::from_bytes(bytes)
@@ -183,6 +186,7 @@ impl World {
         };
         let purpose = 7 << 32 | u64::from(host);
         let drawn_capacity = capacity::draw(&mut Draw::new(self.config.seed, purpose));
+        let is_bound = self.config.is_limited && self.config.policy.has_floor();
         self.by_id.insert(id, host);
         self.hosts.push(Host {
             id,
@@ -195,7 +199,7 @@ impl World {
             run: 0,
             since: self.now,
             traffic: Traffic::default(),
-            service: Service::new(profile.capacity.unwrap_or(drawn_capacity)),
+            service: Service::new(profile.capacity.unwrap_or(drawn_capacity), is_bound),
             node: None,
             ip,
             cache: None,
@@ -299,7 +303,7 @@ impl World {
         self.input(host, Input::Restore(restored));
         let cached = self.cached_peers(host);
         if self.config.policy.has_floor() {
-            self.input(host, Input::Puzzle(0));
+            self.input(host, Input::Puzzle(PUZZLE));
         }
         self.input(host, Input::Boot(cached));
     }
@@ -332,9 +336,8 @@ fn node_config(policy: Policy, capacity_log2: u8) -> NodeConfig {
     let bootstrap = BootstrapConfig { cached_max: CACHED_MAX, ..Default::default() };
     let index = IndexConfig { verify: crate::verify::verify, ..Default::default() };
     let verify = crate::verify::verify;
-    // Everybody has paid for its identity.
-    let role =
-        RoleConfig { capacity_log2, verify, is_solved: |_, _, _| true, ..Default::default() };
+    let is_solved = |_: &str, _, nonce| nonce == PUZZLE;
+    let role = RoleConfig { capacity_log2, verify, is_solved, ..Default::default() };
     let config = NodeConfig {
         role,
         relay_rate_bytes_per_s: 1 << 20,

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use baran_proto::allowance::serves;
 use baran_proto::node::{Input, LinkId};
 use baran_proto::wire::{IndexMessage, LENGTH_LEN, Message, NodeMessage};
 
@@ -27,16 +28,20 @@ impl World {
     pub(super) fn send(&mut self, link: LinkId, message: NodeMessage) {
         let Some((id, end)) = self.conns.of_link(link) else { return };
         let kind = self.kind_of(id, end, &message);
-        let work = work_of(&message);
+        let (work, is_answer) = (work_of(&message), serves(&message));
         // In its encoding, as on the wire: nobody says what nobody may read.
         let bytes = Message::Node(message).encode();
+        let Some(host) = self.conns.get(id).map(|conn| conn.ends[end].host) else { return };
+        let now = self.now;
+        if is_answer && !self.hosts[host as usize].service.answer(now, bytes.len()) {
+            return;
+        }
         let number = type_of(&bytes[LENGTH_LEN..]);
         let counter = self.totals.messages.entry(number).or_default();
         counter.0 += 1;
         counter.1 += bytes.len() as u64;
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let (host, to) = (conn.ends[end].host, conn.ends[1 - end].host);
-        let now = self.now;
+        let to = conn.ends[1 - end].host;
         let traffic = &mut self.hosts[host as usize].traffic;
         let sent = conn.ends[end].packets.send(now, kind, bytes.len(), traffic);
         self.hosts[to as usize].traffic.control_bytes_received += u64::from(sent);
@@ -119,7 +124,7 @@ impl World {
         }
         match Message::decode(&bytes[LENGTH_LEN..]) {
             Ok(Message::Node(message)) if self.hosts[host as usize].is_adversary => {
-                match self.sabotage(&message) {
+                match self.sabotage(host, from, &message) {
                     None => self.input(host, Input::Message { link, message }),
                     Some(Some(answer)) => self.send(link, answer),
                     Some(None) => {}

@@ -402,6 +402,7 @@ impl World {
     fn with_node(&mut self, host: u32, call: impl FnOnce(&mut Node, Instant)) {
         // Out of its place while it runs, because carrying out its wishes looks at other hosts.
         let Some(mut node) = self.hosts[host as usize].node.take() else { return };
+        self.tell_allowance(host, &mut node);
         call(&mut node, self.now);
         while let Some(output) = node.poll_output() {
             self.carry_out(host, &mut node, output);

@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use baran_proto::node::Input;
+use baran_proto::machine::Machine;
+use baran_proto::node::{Input, Node};
 use baran_proto::time::Instant;
 
 use super::World;
@@ -18,14 +19,26 @@ impl World {
         if self.config.is_limited {
             return service.take(at, bytes);
         }
-        service.count(at, bytes);
+        service.carry(at, bytes);
         Some(Duration::ZERO)
+    }
+
+    /// Tells a node how full its owner's allowance is, and not to serve when nothing is left of the
+    /// day, as the driver does on its ticks.
+    pub(super) fn tell_allowance(&mut self, host: u32, node: &mut Node) {
+        let now = self.now;
+        let service = &mut self.hosts[host as usize].service;
+        let Some((load, is_day_used)) = service.news(now) else { return };
+        node.handle_input(now, Input::Load(load));
+        if node.relays() == is_day_used {
+            node.handle_input(now, Input::Serve(!is_day_used));
+        }
     }
 
     /// Whether a host's node serves others.
     #[must_use]
     pub fn is_serving(&self, host: u32) -> bool {
-        self.hosts[host as usize].node().is_some_and(baran_proto::node::Node::relays)
+        self.hosts[host as usize].node().is_some_and(Node::relays)
     }
 
     /// Lets a host's node serve others, or not.

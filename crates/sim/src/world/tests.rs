@@ -60,7 +60,7 @@ fn who_is_flooded_answers_as_fast_as_its_uplink_and_loses_the_rest() {
     let mut world = world(&[Nat::Open; 4]);
     world.config.is_limited = true;
     // A handshake takes two and a half seconds.
-    world.hosts[0].service = crate::net::capacity::Service::new(3_000);
+    world.hosts[0].service = crate::net::capacity::Service::new(3_000, false);
     (1..4).for_each(|host| want(&mut world, host, 0));
     let linked = |world: &World| (1..4).filter(|host| is_linked(world, *host, 0)).count();
     run(&mut world, 1);

@@ -165,6 +165,7 @@ fn input() -> impl Strategy<Value = Input> {
             Input::Want { peer: PeerAddr { id, addrs, homes }, keep }
         }),
         1 => any::<bool>().prop_map(Input::Serve),
+        1 => any::<u8>().prop_map(Input::Load),
         1 => peer().prop_map(Input::Unwant),
         1 => peer().prop_map(Input::Forget),
         1 => prop::collection::vec(host, 0..3)

@@ -77,6 +77,13 @@ fn a_town_behind_nats_elects_seats_and_survives_the_loss_of_all_of_them() {
     assert!(seats.iter().any(|(n, _)| *n != 0), "a node behind a NAT may have one");
     assert_eq!(world.served(), 16);
 
+    // What a seat is told of its allowance it tells others.
+    let (busy, _) = seats[0];
+    assert!(world.roles_of(busy).load < 200);
+    world.input(busy, Input::Load(200));
+    world.run(secs(6));
+    assert_eq!(world.roles_of(busy).load, 200);
+
     for (n, _) in seats {
         world.kill(n);
     }

@@ -168,6 +168,8 @@ pub struct RoleStats {
     pub homes: Vec<NodeId>,
     /// Verified seats of our region that are there.
     pub seats_known: usize,
+    /// How much of what the owner allows is taken, as it is told others: 0 to 255.
+    pub load: u8,
     /// Bits that fix a region.
     pub bits: u8,
     /// Votes given since the start.

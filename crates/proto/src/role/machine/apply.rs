@@ -12,13 +12,13 @@ use bytes::Bytes;
 use super::{Roles, Search, Timer};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
-use crate::role::epoch::{draw, elector_point};
+use crate::role::epoch::elector_point;
 use crate::role::mandate::{Mandate, MandateError, expiry, median};
-use crate::role::term::{Kind, RANKS_MAX, ROLE_INDEX, ROLE_RELAY, ROLE_SIGNAL, Term, Vote};
+use crate::role::term::{Kind, RANKS_MAX, ROLE_INDEX, ROLE_RELAY, ROLE_SIGNAL, Term, Vote, digest};
 use crate::role::{ELECTORS, Plan};
 use crate::time::Instant;
 use crate::wire::RoleMessage;
-use crate::wire::role::{Apply, Ballot, TermDigest};
+use crate::wire::role::{Apply, Ballot};
 
 /// Candidates for each seat that are wanted: a third of those who apply may fail.
 const CANDIDATES_PER_SEAT: usize = 3;
@@ -39,11 +39,6 @@ pub(super) struct Candidacy {
     bytes: Bytes,
     pub(super) electors: Vec<PeerAddr>,
     votes: BTreeMap<NodeId, Vote>,
-}
-
-/// The name of a term in votes.
-pub(super) fn digest(term: &[u8]) -> TermDigest {
-    draw("baran 1 digest of a term", &[term])
 }
 
 impl Roles {

@@ -10,14 +10,13 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::apply::digest;
 use super::{Output, Roles, Timer};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::key::Key;
 use crate::role::epoch::{draw, elector_point, name};
 use crate::role::mandate::{electors_min, expiry};
-use crate::role::term::{Kind, Term, Vote};
+use crate::role::term::{Kind, Term, Vote, digest};
 use crate::role::{ELECTORS, Region, elector_radius};
 use crate::time::{Instant, UnixTime};
 use crate::wire::RoleMessage;

@@ -441,6 +441,7 @@ impl Roles {
             rank: mandate.and_then(|_| self.rank()),
             homes: self.homes.iter().copied().collect(),
             seats_known: self.seats.values().filter(|seat| !seat.is_lost).count(),
+            load: self.load,
             bits: self.depth.bits(),
             votes_given: self.votes_given,
             is_solved: self.nonce.is_some(),
