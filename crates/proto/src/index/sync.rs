@@ -7,7 +7,8 @@
 //!
 //! A seat is offered all records of its region, by those whose home it is once, when it becomes
 //! that, and by its fellows now and then. What anybody stores at a seat it offers to its fellows
-//! within seconds.
+//! within seconds, and records of nodes, of which there are many and which change often, within a
+//! minute.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -45,6 +46,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Time for records that came to a seat to gather before it offers them to its fellows.
 const GATHER: Duration = Duration::from_secs(2);
+
+/// The same for records of nodes: their authors are named by their neighbours besides.
+const GATHER_NODES: Duration = Duration::from_secs(30);
 
 /// Records that gather; of more, fellows learn when they reconcile.
 const PASSING_MAX: usize = 16 * OFFER_MAX;
@@ -117,16 +121,18 @@ impl Index {
     }
 
     /// The records that `peer` should keep: all of its region if it holds a seat of ours, and those
-    /// in whose region it stands. Of the latter those of nodes are left out: while their authors
-    /// are there, they store them and are named by their neighbours besides.
+    /// in whose region it stands. Those of nodes only fellow seats offer each other: while their
+    /// authors are there, they store them and are named by their neighbours besides, and what
+    /// others keep of them is often old.
     fn records_for(&self, peer: NodeId) -> impl Iterator<Item = (Digest, &Kept)> {
         let (key, region) = (Key::of_node(peer), self.region(RecordKind::Value));
-        let seat = self.seats.shared_with(peer);
+        let (seat, is_fellow) = (self.seats.shared_with(peer), self.is_fellow(peer));
         self.shard
             .iter_from(None)
+            .filter(move |(slot, _)| is_fellow || slot.kind != RecordKind::Node)
             .filter(move |(slot, _)| {
                 seat.is_some_and(|seat| seat.contains(&slot.key))
-                    || slot.kind != RecordKind::Node && slot.key.distance(&key) <= region
+                    || slot.key.distance(&key) <= region
             })
             .map(|(_, kept)| (kept.digest, kept))
     }
@@ -178,8 +184,9 @@ impl Index {
         let is_ours = self.seats.held().is_some_and(|region| region.contains(&record.key()));
         if is_ours && !self.is_fellow(from) && self.passing.len() < PASSING_MAX {
             self.passing.insert(digest(&record.slot(), record.sequence()));
-            let at = now + self.jitter(GATHER);
-            self.timers.set_if_idle(Timer::Pass, at);
+            let pause = if record.kind() == RecordKind::Node { GATHER_NODES } else { GATHER };
+            let at = now + self.jitter(pause);
+            self.timers.set_no_later(Timer::Pass, at);
         }
     }
 

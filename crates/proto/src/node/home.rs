@@ -159,10 +159,7 @@ impl Node {
             return;
         }
         if !link.relays || link.paths.frame_addr().is_none() {
-            if !link.is_said_kept && self.wants_kept(id) {
-                self.timers.set_if_idle(Timer::Keep(id), now + KEEP_PAUSE);
-            }
-            return;
+            return self.keep_without(now, id);
         }
         let (peer, is_released) = (link.peer, link.is_released);
         // Two that go on asking for the other's sake while each gives back would never end.
@@ -171,8 +168,12 @@ impl Node {
         }
         // Those asked count too: all of them may say yes.
         let taken = || self.links.values().filter(|l| l.is_asked || l.home_addr.is_some());
-        if taken().any(|home| home.peer == peer) || taken().count() >= self.config.homes {
+        if taken().any(|home| home.peer == peer) {
             return;
+        }
+        // Seats come first among homes, so there is always room for one.
+        if taken().count() >= self.config.homes && !self.roles.is_kept(peer) {
+            return self.keep_without(now, id);
         }
         if let Some(link) = self.links.get_mut(&id) {
             (link.is_asked, link.is_released) = (true, false);
@@ -180,7 +181,15 @@ impl Node {
         self.ask_reservation(now, id);
     }
 
-    /// Tells a peer that cannot lend us a reservation that its link is to last: it would close it.
+    /// Says in a while that a link is to last, for which there is no reservation to say it.
+    fn keep_without(&mut self, now: Instant, id: LinkId) {
+        let is_said = self.links.get(&id).is_none_or(|link| link.is_said_kept);
+        if !is_said && self.wants_kept(id) {
+            self.timers.set_if_idle(Timer::Keep(id), now + KEEP_PAUSE);
+        }
+    }
+
+    /// Tells a peer that lends us no reservation that its link is to last: it would close it.
     pub(super) fn say_kept(&mut self, id: LinkId) {
         let is_wanted = self.wants_kept(id);
         let Some(link) = self.links.get_mut(&id).filter(|_| is_wanted) else { return };

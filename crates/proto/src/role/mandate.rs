@@ -29,6 +29,10 @@ use crate::wire::addr::bounded_len;
 /// Most votes of a mandate: a quorum of all electors, and some that others may not count.
 pub const VOTES_MAX: usize = 24;
 
+/// Votes beyond the quorum that a holder puts into its mandate, as some may count for nothing with
+/// others. Each is a hundred bytes, and everybody whom it serves is shown the mandate.
+const SPARE: usize = 3;
+
 /// Longest mandate in bytes: one of this version has at most 3,100.
 pub const MANDATE_LEN_MAX: usize = 3_200;
 
@@ -131,7 +135,7 @@ pub enum MandateError {
 }
 
 impl Mandate {
-    /// Puts a mandate together. Of more than [`VOTES_MAX`] votes the first ones are taken, those
+    /// Puts a mandate together. Of many more votes than the quorum the first ones are taken, those
     /// with a measure before the others.
     ///
     /// # Panics
@@ -146,7 +150,7 @@ impl Mandate {
         nonce: u64,
     ) -> Self {
         votes.sort_by_key(|vote| vote.measured_log2.is_none());
-        votes.truncate(VOTES_MAX);
+        votes.truncate((term.quorum() + SPARE).min(VOTES_MAX));
         let signed = term.encode();
         let signature = secret.sign(&message(network, &signed, nonce));
         let mut encoder = Encoder::new(Vec::new());

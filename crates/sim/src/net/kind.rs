@@ -1,6 +1,6 @@
 //! What control messages are about, for figures of what costs how much.
 
-use baran_proto::wire::{IndexMessage, NodeMessage};
+use baran_proto::wire::{IndexMessage, NodeMessage, RoleMessage};
 
 /// What a control message is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,13 +28,21 @@ pub enum Kind {
     Lacking,
     /// Find and Found of look-ups that the owner wants.
     Lookups,
-    /// Who serves others: measuring, voting, beats; what a policy's nodes tell each other.
-    Roles,
+    /// Apply, Vote, Declined, and what measures a candidate.
+    Elections,
+    /// Show and Present: mandates.
+    Mandates,
+    /// Ask and Seats.
+    Seats,
+    /// Beat, Lost, Report, Removal: whether seats serve.
+    Beats,
+    /// What nodes of a policy tell each other of who serves.
+    Policy,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Hello,
         Self::Homes,
         Self::Reservations,
@@ -46,7 +54,11 @@ impl Kind {
         Self::Offer,
         Self::Lacking,
         Self::Lookups,
-        Self::Roles,
+        Self::Elections,
+        Self::Mandates,
+        Self::Seats,
+        Self::Beats,
+        Self::Policy,
     ];
 
     /// The kind of a message; one that answers a look-up is told apart by the caller.
@@ -64,7 +76,19 @@ impl Kind {
             | NodeMessage::RelayIncoming(_)
             | NodeMessage::RelayRenew(_)
             | NodeMessage::RelayClosed(_) => Self::Channels,
-            NodeMessage::Role(_) => Self::Roles,
+            NodeMessage::Role(message) => match message {
+                RoleMessage::Apply(_)
+                | RoleMessage::Vote(_)
+                | RoleMessage::Declined(_)
+                | RoleMessage::Echo(_)
+                | RoleMessage::Echoed(_) => Self::Elections,
+                RoleMessage::Show(_) | RoleMessage::Present(_) => Self::Mandates,
+                RoleMessage::Ask(_) | RoleMessage::Seats(_) => Self::Seats,
+                RoleMessage::Beat(_)
+                | RoleMessage::Lost(_)
+                | RoleMessage::Report(_)
+                | RoleMessage::Removal(_) => Self::Beats,
+            },
             NodeMessage::Index(message) => match message {
                 // Only the owner is after records: the index itself is after nodes.
                 IndexMessage::Find(find) if find.records.is_some() => Self::Lookups,
@@ -93,7 +117,11 @@ impl Kind {
             Self::Offer => ("offer_b_per_node_hour", "Offer"),
             Self::Lacking => ("lacking_b_per_node_hour", "Lacking"),
             Self::Lookups => ("lookups_b_per_node_hour", "look-ups of the owner's"),
-            Self::Roles => ("roles_b_per_node_hour", "roles"),
+            Self::Elections => ("elections_b_per_node_hour", "elections"),
+            Self::Mandates => ("mandates_b_per_node_hour", "mandates"),
+            Self::Seats => ("seats_b_per_node_hour", "who has seats"),
+            Self::Beats => ("beats_b_per_node_hour", "beats"),
+            Self::Policy => ("policy_b_per_node_hour", "what a policy's nodes say"),
         }
     }
 }

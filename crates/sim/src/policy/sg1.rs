@@ -342,10 +342,10 @@ fn len(view: &[Descriptor]) -> u32 {
 /// Sends a datagram and its answer; tells whether both arrive.
 fn pass(world: &mut World, hosts: [u32; 2], bytes: [u32; 2]) -> bool {
     let [a, b] = hosts;
-    world.hosts[a as usize].traffic.datagram(Kind::Roles, bytes[0]);
+    world.hosts[a as usize].traffic.datagram(Kind::Policy, bytes[0]);
     let is_there = world.reaches(a, b) && !world.draw.chance(world.config.loss);
     if is_there {
-        world.hosts[b as usize].traffic.datagram(Kind::Roles, bytes[1]);
+        world.hosts[b as usize].traffic.datagram(Kind::Policy, bytes[1]);
     }
     is_there && !world.draw.chance(world.config.loss)
 }
@@ -353,7 +353,7 @@ fn pass(world: &mut World, hosts: [u32; 2], bytes: [u32; 2]) -> bool {
 /// Tells a client that another serves it.
 fn tell(world: &mut World, from: u32, client: u32) {
     if world.hosts[client as usize].is_on {
-        world.hosts[from as usize].traffic.datagram(Kind::Roles, DESCRIPTOR);
+        world.hosts[from as usize].traffic.datagram(Kind::Policy, DESCRIPTOR);
     }
 }
 

@@ -20,8 +20,13 @@ use crate::time::Instant;
 use crate::wire::RoleMessage;
 use crate::wire::role::{Apply, Ballot};
 
-/// Candidates for each seat that are wanted: a third of those who apply may fail.
-const CANDIDATES_PER_SEAT: usize = 3;
+/// Candidates for every two seats that are wanted: a third of those who apply may fail. Holders
+/// of seats apply besides, and each candidate costs a link to each elector.
+const CANDIDATES_PER_TWO: usize = 3;
+
+/// Epochs in which who was not elected does not stand again, as long as seats are filled: whose rank
+/// is too low keeps it for hours.
+const REST_EPOCHS: u32 = 4;
 
 /// Nodes of a network in which everybody who is willing applies.
 const ALL_APPLY: f64 = 16.0;
@@ -62,14 +67,29 @@ impl Roles {
             return; // Too late: the electors begin to look.
         }
         let seats = plan.active + plan.standby;
-        let is_filled = self.living(now) >= seats;
-        self.eagerness = if is_filled { 0 } else { (self.eagerness + 1).min(EAGERNESS_MAX) };
+        self.grow_eager(now, seats);
         let expires = expiry(self.epochs, region, epoch);
         let term = self.term(plan, Kind::Ordinary, epoch, expires.as_secs());
         // The first time is no evidence that too few stand.
-        let wanted = (seats * CANDIDATES_PER_SEAT) << self.eagerness.saturating_sub(1);
-        if term.since_epoch < epoch || self.is_among(&term, wanted) {
+        let wanted = (seats * CANDIDATES_PER_TWO / 2) << self.eagerness.saturating_sub(1);
+        let holds_seat = term.since_epoch < epoch;
+        let is_resting = self.eagerness == 0 && self.rest > 0;
+        self.rest = self.rest.saturating_sub(1);
+        if holds_seat || !is_resting && self.is_among(&term, wanted) {
             self.stand(term);
+        }
+    }
+
+    /// More nodes stand from epoch to epoch while fewer seats are filled than there should be. Who
+    /// heard nothing of seats, because its homes serve it, has no reason to change its mind.
+    fn grow_eager(&mut self, now: Instant, seats: usize) {
+        let has_seat = self.told_seat.is_some();
+        let named = self.seats_named.take();
+        let filled = if has_seat { Some(self.living(now)) } else { named };
+        match filled {
+            Some(filled) if filled >= seats => self.eagerness = 0,
+            Some(_) => self.eagerness = (self.eagerness + 1).min(EAGERNESS_MAX),
+            None => {}
         }
     }
 
@@ -201,6 +221,9 @@ impl Roles {
             }
             let votes: Vec<_> = candidacy.votes.values().cloned().collect();
             if votes.len() < term.quorum() {
+                if term.kind == Kind::Ordinary {
+                    self.rest = REST_EPOCHS;
+                }
                 return term.kind == Kind::Acting && term.expires_s > unix.as_secs();
             }
             let measured = median(votes.iter().filter_map(|vote| vote.measured_log2));

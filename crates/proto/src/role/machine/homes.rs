@@ -20,13 +20,14 @@ use crate::wire::role::{Ask, DeclineReason, Declined, Seats, Show};
 /// Seats said to be there that are remembered.
 const HINTS_MAX: usize = 64;
 
-/// Linked peers that are asked at a time.
+/// Linked peers that are asked at a time by a seat, or by a leaf without any home: one that has
+/// some asks one of them.
 const ASKED_MAX: usize = 3;
 
 /// Electors that are asked at a time.
 const WITNESSES: usize = 4;
 
-/// Longest pause before seats are asked for again.
+/// Longest pause before seats are asked for again if it presses, else [`LOOK`].
 const ASK_MAX: Duration = Duration::from_secs(60);
 
 /// How long a word about a seat is worth something.
@@ -53,12 +54,14 @@ pub(super) struct Hint {
     said: Instant,
     /// Until when it is not asked: it is being asked, did not answer, or is full.
     not_before: Instant,
+    /// It is being asked to be our home.
+    is_courted: bool,
     is_dead: bool,
 }
 
 impl Hint {
     pub(super) fn new(now: Instant, contact: PeerAddr, load: u8) -> Self {
-        Self { contact, load, said: now, not_before: now, is_dead: false }
+        Self { contact, load, said: now, not_before: now, is_courted: false, is_dead: false }
     }
 
     /// Whether it was said since a moment.
@@ -91,15 +94,14 @@ impl Roles {
             let next = recheck.map_or(now + LOOK, |at| at.min(now + LOOK));
             return self.timers.set(Timer::Homes, next.max(now + self.config.ask));
         }
-        if !has_seat {
-            for _ in have..wanted {
-                self.try_home(now);
-            }
+        let is_pressing =
+            if has_seat { self.are_too_few(now, plan) } else { self.homes.is_empty() };
+        if has_seat || !self.try_homes(now) || is_pressing {
+            self.look_around(now);
+            self.consider_acting(now, plan);
         }
-        self.look_around(now);
-        self.consider_acting(now, plan);
         let next = self.ask_pause / 2 + self.draw(self.ask_pause);
-        self.ask_pause = (self.ask_pause * 2).min(ASK_MAX);
+        self.ask_pause = (self.ask_pause * 2).min(if is_pressing { ASK_MAX } else { LOOK });
         self.timers.set(Timer::Homes, now + next);
     }
 
@@ -127,9 +129,18 @@ impl Roles {
         }
     }
 
-    /// Asks one more seat to be our home: the better of two (Mitzenmacher, *The Power of Two
+    /// Asks as many seats to be our homes as are missing: each that is asked shows a mandate of
+    /// some kilobytes. Whether that may be enough.
+    fn try_homes(&mut self, now: Instant) -> bool {
+        let is_courted = |hint: &&Hint| hint.is_courted && hint.not_before > now;
+        let courted = self.hints.values().filter(is_courted).count();
+        let missing = self.config.homes.saturating_sub(self.homes.len() + courted);
+        (0..missing).all(|_| self.try_home(now))
+    }
+
+    /// Asks one more seat to be our home, if there is one: the better of two (Mitzenmacher, *The Power of Two
     /// Choices in Randomized Load Balancing*, 2001).
-    fn try_home(&mut self, now: Instant) {
+    fn try_home(&mut self, now: Instant) -> bool {
         let free: Vec<NodeId> = self
             .hints
             .iter()
@@ -139,7 +150,7 @@ impl Roles {
             .map(|(id, _)| *id)
             .collect();
         if free.is_empty() {
-            return;
+            return false;
         }
         let two = [free[self.pick(free.len())], free[self.pick(free.len())]];
         let nets: BTreeSet<_> =
@@ -149,11 +160,12 @@ impl Roles {
             let is_crowded = self.net_of_seat(*id).is_some_and(|net| nets.contains(&net));
             u16::from(load) + if is_crowded { CROWDED } else { 0 }
         };
-        let Some(chosen) = two.into_iter().min_by_key(cost) else { return };
-        let Some(hint) = self.hints.get_mut(&chosen) else { return };
-        hint.not_before = now + SHOW_MAX;
+        let Some(chosen) = two.into_iter().min_by_key(cost) else { return false };
+        let Some(hint) = self.hints.get_mut(&chosen) else { return false };
+        (hint.not_before, hint.is_courted) = (now + SHOW_MAX, true);
         let contact = hint.contact.clone();
         self.tell(&contact, RoleMessage::Show(Show {}));
+        true
     }
 
     fn net_of_seat(&self, id: NodeId) -> Option<NetPrefix> {
@@ -178,7 +190,9 @@ impl Roles {
             peers.rotate_left(first);
         }
         peers.sort_by_key(|(is_other, _)| *is_other);
-        let peers: Vec<_> = peers.into_iter().map(|(_, peer)| peer).take(ASKED_MAX).collect();
+        let is_alone = self.told_seat.is_some() || self.homes.is_empty();
+        let asked_max = if is_alone { ASKED_MAX } else { 1 };
+        let peers: Vec<_> = peers.into_iter().map(|(_, peer)| peer).take(asked_max).collect();
         self.ask_for_seats(&peers);
         self.asked += 1;
         let is_known = self.hints.values().any(|hint| hint.is_fresh(now));
@@ -198,10 +212,14 @@ impl Roles {
         self.ask_for_seats(&nodes[..nodes.len().min(WITNESSES)]);
     }
 
-    pub(super) fn handle_seats(&mut self, now: Instant, seats: Seats) {
+    pub(super) fn handle_seats(&mut self, now: Instant, from: NodeId, seats: Seats) {
         if self.nodes.is_none() {
             // A newcomer has regions as the others have them.
             self.depth = crate::role::Depth::new(seats.bits);
+        }
+        // A leaf knows its homes, and a seat all of them.
+        if self.seats.is_empty() || self.seats.contains_key(&from) {
+            self.seats_named = self.seats_named.max(Some(seats.seats.len()));
         }
         let has_seat = self.told_seat.is_some();
         for seat in seats.seats {
@@ -216,10 +234,8 @@ impl Roles {
                 self.tell(&contact, RoleMessage::Show(Show {}));
             }
         }
-        if !has_seat && self.homes.len() < self.config.homes {
-            for _ in self.homes.len()..self.config.homes {
-                self.try_home(now);
-            }
+        if !has_seat {
+            self.try_homes(now);
         }
     }
 
@@ -248,7 +264,7 @@ impl Roles {
             return self.not_had(now, id, PAUSE);
         }
         if let Some(hint) = self.hints.get_mut(&id) {
-            hint.not_before = now;
+            (hint.not_before, hint.is_courted) = (now, false);
         }
         if self.told_seat.is_some() || self.homes.contains(&id) {
             return;
@@ -278,7 +294,7 @@ impl Roles {
 
     fn not_had(&mut self, now: Instant, id: NodeId, pause: Duration) {
         if let Some(hint) = self.hints.get_mut(&id) {
-            hint.not_before = now + pause;
+            (hint.not_before, hint.is_courted) = (now + pause, false);
         }
     }
 
@@ -304,7 +320,7 @@ impl Roles {
     /// A peer could not be reached.
     pub(super) fn seat_unreachable(&mut self, now: Instant, id: NodeId) {
         if let Some(hint) = self.hints.get_mut(&id) {
-            (hint.is_dead, hint.not_before) = (true, now + PAUSE);
+            (hint.is_dead, hint.not_before, hint.is_courted) = (true, now + PAUSE, false);
             self.lose(now, id);
             self.look_for_seats(now);
         }

@@ -127,6 +127,10 @@ pub(crate) struct Roles {
     candidacies: Vec<Candidacy>,
     /// Powers of two by which more nodes stand than are wanted, because too few seats are filled.
     eagerness: u32,
+    /// Epochs in which we do not stand while seats are filled.
+    rest: u32,
+    /// Most seats that anybody named who should know, since we thought of standing last.
+    seats_named: Option<usize>,
     /// What electors measured of us: no more is claimed.
     measured_log2: Option<u8>,
     polls: FlatMap<PollId, Poll>,
@@ -194,6 +198,8 @@ impl Roles {
             puzzles: Puzzles::default(),
             candidacies: Vec::new(),
             eagerness: 0,
+            rest: 0,
+            seats_named: None,
             measured_log2: None,
             polls: FlatMap::new(),
             next_poll: 0,
@@ -378,7 +384,7 @@ impl Roles {
         }
         match message {
             RoleMessage::Ask(ask) => self.handle_ask(now, from, &ask),
-            RoleMessage::Seats(seats) => self.handle_seats(now, seats),
+            RoleMessage::Seats(seats) => self.handle_seats(now, from, seats),
             RoleMessage::Show(_) => self.handle_show(now, from),
             RoleMessage::Present(present) => self.handle_present(now, from, &present),
             RoleMessage::Apply(apply) => self.handle_apply(now, from, &apply),

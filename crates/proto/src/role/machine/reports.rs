@@ -129,9 +129,10 @@ impl Roles {
             self.forget_seat(now, charge.seat);
             self.hints.remove(&charge.seat);
         }
-        let fellows: Vec<_> = self.seats.keys().copied().collect();
-        for fellow in fellows {
-            self.send(fellow, RoleMessage::Removal(removal.clone()));
+        // Who is removed is to stop.
+        let told: Vec<_> = self.seats.keys().copied().chain([charge.seat]).collect();
+        for seat in told {
+            self.send(seat, RoleMessage::Removal(removal.clone()));
         }
         self.review(now);
     }

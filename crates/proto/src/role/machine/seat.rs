@@ -37,8 +37,9 @@ const CHECK: Duration = Duration::from_secs(2);
 /// The load above which nobody is taken in.
 const FULL: u8 = u8::MAX;
 
-/// Epochs for which a leaf goes on using a home whose mandate has ended.
-const GRACE_EPOCHS: u32 = 3;
+/// Epochs for which a leaf goes on using a home whose mandate has ended: with the two of the
+/// mandate, a term.
+const GRACE_EPOCHS: u32 = 10;
 
 /// When who comes to a full seat may come again, and half as much again at random.
 const RETRY_AFTER_S: u16 = 60;
@@ -183,7 +184,7 @@ impl Roles {
         }
         let ends = in_force.map_or(0, |own| own.term().expires_s);
         if core::mem::replace(&mut self.greeted, ends) != ends && ends > 0 {
-            self.greet();
+            self.greet(now);
         }
     }
 
@@ -208,9 +209,10 @@ impl Roles {
     }
 
     /// We have a mandate that our fellows are to know.
-    fn greet(&mut self) {
+    fn greet(&mut self, now: Instant) {
         let known = self.seats.iter().map(|(id, seat)| (*id, seat.contact.clone()));
-        let said = self.hints.iter().map(|(id, hint)| (*id, hint.contact.clone()));
+        let said = self.hints.iter().filter(|(_, hint)| hint.is_fresh(now));
+        let said = said.map(|(id, hint)| (*id, hint.contact.clone()));
         let fellows: BTreeMap<_, _> = said.chain(known).collect();
         for (id, contact) in &fellows {
             self.show_to(contact);
