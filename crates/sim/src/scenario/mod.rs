@@ -38,9 +38,10 @@ const SETTLED: Duration = Duration::from_secs(120);
 /// In this time the values are published.
 const PUBLISH: Duration = Duration::from_secs(30);
 
-/// After this time caches, tables and shards have filled, and what a node costs is what it costs at
-/// rest. Runs that are not half as long again are measured from the end of the beginning.
-const WARM: Duration = Duration::from_secs(20 * 60);
+/// After this time caches, tables and shards have filled and seats are held for a term, and what a
+/// node costs is what it costs at rest. Runs that are not half as long again are measured from the
+/// end of the beginning.
+const WARM: Duration = Duration::from_secs(90 * 60);
 
 /// Between two looks at what nodes told their owners.
 const STEP: Duration = Duration::from_secs(1);
