@@ -154,8 +154,42 @@ fn subtree<'a>(range: &'a [(Key, u32)], target: &Key, bit: usize) -> &'a [(Key, 
 
 #[cfg(test)]
 mod tests {
+    use baran_proto::id::NodeId;
+    use baran_proto::node::NodeConfig;
+    use baran_proto::role::{Kind, Region};
+    use bytes::Bytes;
+
     use super::*;
     use crate::draw::Draw;
+    use crate::world::Config;
+
+    #[test]
+    fn an_adversary_votes_for_its_like_and_for_nobody_else() {
+        let mut world = World::new(Config::default());
+        let [bad, like] = [0, 1].map(|_| world.add_host(&Profile::adversary()));
+        let honest = world.add_host(&Profile::default());
+        world.join(bad);
+        let term = Term {
+            region: Region::ALL,
+            epoch: 7,
+            holder: world.hosts[like as usize].id,
+            kind: Kind::Ordinary,
+            roles: 0,
+            capacity_log2: 20,
+            electors: 32,
+            since_epoch: 7,
+            expires_s: 0,
+        };
+        let term = term.encode();
+        let apply = Apply { term: term.clone(), nonce: PUZZLE, mandate: Bytes::new() };
+        assert_eq!(world.favour(bad, honest, &apply), None);
+        let Some(RoleMessage::Vote(Ballot { term: name, vote })) = world.favour(bad, like, &apply)
+        else {
+            panic!("a vote");
+        };
+        assert_eq!((name, vote.measured_log2), (digest(&term), Some(20)));
+        assert!(vote.is_signed(&NodeConfig::default().network, &term, NodeId::verify));
+    }
 
     #[test]
     fn the_nearest_of_a_sorted_list_are_the_nearest() {
