@@ -24,8 +24,8 @@ use crate::wire::role::{Apply, Ballot};
 /// of seats apply besides, and each candidate costs a link to each elector.
 const CANDIDATES_PER_TWO: usize = 3;
 
-/// Epochs in which who was not elected does not stand again, as long as seats are filled: whose rank
-/// is too low keeps it for hours.
+/// Epochs in which who was not elected does not stand again, as long as seats are filled: a rank
+/// that is too low stays so for hours.
 const REST_EPOCHS: u32 = 4;
 
 /// Nodes of a network in which everybody who is willing applies.

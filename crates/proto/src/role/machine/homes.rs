@@ -138,8 +138,8 @@ impl Roles {
         (0..missing).all(|_| self.try_home(now))
     }
 
-    /// Asks one more seat to be our home, if there is one: the better of two (Mitzenmacher, *The Power of Two
-    /// Choices in Randomized Load Balancing*, 2001).
+    /// Asks one more seat to be our home, if there is one: the better of two (Mitzenmacher, *The
+    /// Power of Two Choices in Randomized Load Balancing*, 2001).
     fn try_home(&mut self, now: Instant) -> bool {
         let free: Vec<NodeId> = self
             .hints
