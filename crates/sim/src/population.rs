@@ -133,7 +133,7 @@ impl World {
     pub fn populate_new(&mut self, nodes: u32, invited: usize, within: Duration) {
         let all: Vec<_> = (0..nodes).map(|_| self.add_host(&Profile::default())).collect();
         let named = match self.config.policy {
-            Policy::Mandate | Policy::Sg1 => self.open_of(&all),
+            Policy::Mandate | Policy::Floor | Policy::Sg1 => self.open_of(&all),
             Policy::Fixed | Policy::SelfAsserted | Policy::QuitOnOverload => {
                 self.former_servers(&all)
             }

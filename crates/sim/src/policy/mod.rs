@@ -1,7 +1,7 @@
 //! By what rule nodes serve others: ours, and those of other networks to compare it with.
 //!
 //! Under [`Policy::Mandate`] nodes decide among themselves, inside the node's machine, and all of
-//! them serve a little (the *floor*). The others are super-peer networks as they were built: an
+//! them serve a little (the *floor*); [`Policy::Floor`] shows what that does alone. The others are super-peer networks as they were built: an
 //! ordinary node answers nobody, and which ones serve is decided here, by rules that know no more
 //! than such a network's nodes did. The nodes are the same in everything else.
 
@@ -39,6 +39,8 @@ const REST: Duration = Duration::from_secs(600);
 pub enum Policy {
     /// Seats are lent by vote, above a floor that everybody keeps
     Mandate,
+    /// The floor alone: everybody serves a little and nobody holds a seat
+    Floor,
     /// A few chosen nodes serve, which everybody knows
     Fixed,
     /// A node that finds itself open, fast and long enough on serves
@@ -55,6 +57,7 @@ impl Policy {
     pub fn name(self) -> &'static str {
         match self {
             Self::Mandate => "mandate",
+            Self::Floor => "floor",
             Self::Fixed => "fixed",
             Self::SelfAsserted => "self-asserted",
             Self::QuitOnOverload => "quit-on-overload",
@@ -65,7 +68,7 @@ impl Policy {
     /// Whether all nodes serve a little, whoever else serves.
     #[must_use]
     pub fn has_floor(self) -> bool {
-        self == Self::Mandate
+        matches!(self, Self::Mandate | Self::Floor)
     }
 }
 
@@ -86,7 +89,7 @@ impl World {
     pub(crate) fn former_servers(&self, hosts: &[u32]) -> Vec<u32> {
         let all = hosts.iter().copied();
         match self.config.policy {
-            Policy::Mandate => hosts.to_vec(),
+            Policy::Mandate | Policy::Floor => hosts.to_vec(),
             Policy::Fixed => {
                 let can_be = |host: &u32| {
                     let host = &self.hosts[*host as usize];
@@ -131,7 +134,7 @@ impl Servers {
     /// Lets those serve that the policy says, and the others not.
     pub fn tick(&mut self, world: &mut World) {
         match world.config.policy {
-            Policy::Mandate => return,
+            Policy::Mandate | Policy::Floor => return,
             Policy::Sg1 => self.sg1.tick(world),
             Policy::Fixed | Policy::SelfAsserted | Policy::QuitOnOverload => {}
         }
@@ -145,7 +148,7 @@ impl Servers {
 
     fn is_server(&mut self, world: &mut World, host: u32) -> bool {
         match world.config.policy {
-            Policy::Mandate => true,
+            Policy::Mandate | Policy::Floor => true,
             Policy::Fixed => self.former.contains(&host),
             Policy::SelfAsserted => self.asserts_itself(world, host),
             Policy::QuitOnOverload => self.asserts_itself(world, host) && !self.rests(world, host),

@@ -302,7 +302,7 @@ impl World {
         let restored = self.hosts[host as usize].disk.read(unix);
         self.input(host, Input::Restore(restored));
         let cached = self.cached_peers(host);
-        if self.config.policy.has_floor() {
+        if self.config.policy == Policy::Mandate {
             self.input(host, Input::Puzzle(PUZZLE));
         }
         self.input(host, Input::Boot(cached));
