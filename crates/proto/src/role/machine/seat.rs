@@ -118,15 +118,12 @@ impl Roles {
             self.mandates.retain(|own| own.begins(self.epochs) > unix);
             self.mandates.insert(0, current.clone());
         }
-        let held = in_force.as_ref().map(|own| own.term().region);
         let over: Vec<_> = self
             .seats
             .iter()
             .filter(|(_, seat)| {
-                let region = seat.mandate.term().region;
-                // Who has regions of another depth is no fellow: it does not take us for one.
-                let is_other = held.is_some_and(|held| held != region);
-                self.good_until(&seat.mandate) <= unix || !region.contains(&key) || is_other
+                let mandate = &seat.mandate;
+                self.good_until(mandate) <= unix || !mandate.term().region.contains(&key)
             })
             .map(|(id, _)| *id)
             .collect();
@@ -287,11 +284,7 @@ impl Roles {
     /// Whether a mandate is the sender's, for our region, and was not removed.
     fn is_ours(&self, from: NodeId, mandate: &Mandate) -> bool {
         let term = mandate.term();
-        let is_region = match self.told_seat {
-            Some((held, _)) => term.region == held,
-            None => term.region.contains(&self.key),
-        };
-        term.holder == from && is_region && !self.is_removed(term)
+        term.holder == from && term.region.contains(&self.key) && !self.is_removed(term)
     }
 
     fn insert_seat(&mut self, now: Instant, mandate: Mandate, contact: PeerAddr, load: u8) {
