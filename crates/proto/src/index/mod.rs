@@ -244,7 +244,7 @@ impl Index {
     fn region(&self, kind: RecordKind) -> Distance {
         self.size.region(match kind {
             RecordKind::Node => self.config.node_replicas,
-            RecordKind::Announcement | RecordKind::Value if self.seats.are_enough() => {
+            RecordKind::Announcement | RecordKind::Value if self.seats.are_enough(&self.key) => {
                 self.config.replicas.min(self.config.replicas_with_seats)
             }
             RecordKind::Announcement | RecordKind::Value => self.config.replicas,

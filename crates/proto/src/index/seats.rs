@@ -104,9 +104,12 @@ impl Seats {
         self.shared_with(id).map(|_| Seat::Elsewhere)
     }
 
-    /// Whether so many seats keep what we keep that fewer others have to.
-    pub(super) fn are_enough(&self) -> bool {
-        self.of(&self.own).len() + usize::from(self.held.is_some()) >= HOMES_MAX
+    /// Whether so many seats keep what is at a key that fewer others have to. What peers merely
+    /// say does not count: adversaries who call each other seats would halve the copies of others.
+    pub(super) fn are_enough(&self, key: &Key) -> bool {
+        let verified = self.region_of(key).filter(|(_, known)| known.hinted.is_none());
+        let ours = self.held.is_some_and(|held| held.contains(key));
+        verified.map_or(0, |(_, known)| known.seats.len()) + usize::from(ours) >= HOMES_MAX
     }
 
     /// Takes in the seats of a region; none of it are known if the list is empty and verified.

@@ -42,6 +42,7 @@ impl Index {
         let few = self.config.replicas_with_seats;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if let Goal::Store(storing) = &mut job.goal
+            && self.seats.are_enough(&job.target)
             && storing.until.is_none()
             && storing.wanted > few
             && job.lookup.seats_believed() >= SEATS_ENOUGH

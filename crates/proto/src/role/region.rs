@@ -16,6 +16,11 @@ const SPLIT: f64 = 1536.0;
 /// of [`SPLIT`], so that a region that was just split is not merged again.
 const MERGE: f64 = 640.0;
 
+/// By how much an estimate has to pass these for regions to change once they are known. Estimates
+/// of neighbours differ by a third, and nodes that cut the key space differently are no help to
+/// each other.
+const FIRM: f64 = 1.5;
+
 /// Electors of a region, where there are so many nodes.
 pub const ELECTORS: usize = 32;
 
@@ -117,31 +122,52 @@ fn mask(bits: u8) -> u32 {
 /// How many bits regions have, as one node sees it: it follows the estimated size of the network,
 /// with hysteresis, so that an estimate that wavers changes nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Depth(u8);
+pub struct Depth {
+    bits: u8,
+    is_known: bool,
+}
 
 impl Depth {
     /// As others have it: what a newcomer begins with.
     #[must_use]
     pub fn new(bits: u8) -> Self {
-        Self(bits.min(REGION_BITS_MAX))
+        Self { bits: bits.min(REGION_BITS_MAX), is_known: true }
     }
 
     /// How many bits.
     #[must_use]
     pub fn bits(self) -> u8 {
-        self.0
+        self.bits
+    }
+
+    /// Whether a network of so many nodes may have such regions.
+    #[must_use]
+    pub fn fits(self, nodes: f64) -> bool {
+        let firm = if self.is_known { FIRM } else { 1.0 };
+        !self.is_coarse(nodes / firm) && !self.is_fine(nodes * firm)
     }
 
     /// The network is estimated to have so many nodes. Tells whether regions changed.
     pub fn update(&mut self, nodes: f64) -> bool {
-        let before = *self;
-        while nodes * 0.5f64.powi(self.0.into()) > SPLIT && self.0 < REGION_BITS_MAX {
-            self.0 += 1;
+        let before = self.bits;
+        if !self.fits(nodes) {
+            while self.is_coarse(nodes) {
+                self.bits += 1;
+            }
+            while self.is_fine(nodes) {
+                self.bits -= 1;
+            }
         }
-        while nodes * 0.5f64.powi(self.0.into()) < MERGE && self.0 > 0 {
-            self.0 -= 1;
-        }
-        *self != before
+        self.is_known = true;
+        self.bits != before
+    }
+
+    fn is_coarse(self, nodes: f64) -> bool {
+        nodes * 0.5f64.powi(self.bits.into()) > SPLIT && self.bits < REGION_BITS_MAX
+    }
+
+    fn is_fine(self, nodes: f64) -> bool {
+        nodes * 0.5f64.powi(self.bits.into()) < MERGE && self.bits > 0
     }
 }
 
@@ -219,10 +245,15 @@ mod tests {
     fn regions_split_and_merge_with_hysteresis() {
         let mut depth = Depth::default();
         assert!(!depth.update(1500.0) && depth.bits() == 0);
-        assert!(depth.update(1600.0) && depth.bits() == 1);
-        assert!(!depth.update(1400.0), "it was split at more than that, but is not merged yet");
-        assert!(depth.update(1200.0) && depth.bits() == 0);
+        assert!(!depth.update(2300.0), "an estimate that is off by a half changes nothing");
+        assert!(depth.update(2310.0) && depth.bits() == 1);
+        assert!(!depth.update(1000.0), "it was split at more than that, but is not merged yet");
+        assert!(depth.update(850.0) && depth.bits() == 0);
         assert!(depth.update(100_000.0) && depth.bits() == 7);
+        let mut first = Depth::default();
+        assert!(first.update(1600.0) && first.bits() == 1, "the first estimate is all there is");
+        assert!(Depth::new(0).fits(2000.0) && Depth::new(1).fits(2000.0));
+        assert!(!Depth::new(2).fits(1700.0));
     }
 
     #[test]

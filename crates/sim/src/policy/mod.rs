@@ -1,9 +1,10 @@
 //! By what rule nodes serve others: ours, and those of other networks to compare it with.
 //!
 //! Under [`Policy::Mandate`] nodes decide among themselves, inside the node's machine, and all of
-//! them serve a little (the *floor*); [`Policy::Floor`] shows what that does alone. The others are super-peer networks as they were built: an
-//! ordinary node answers nobody, and which ones serve is decided here, by rules that know no more
-//! than such a network's nodes did. The nodes are the same in everything else.
+//! them serve a little (the *floor*); [`Policy::Floor`] shows what that does alone. The others are
+//! super-peer networks as they were built: an ordinary node answers nobody, and which ones serve is
+//! decided here, by rules that know no more than such a network's nodes did. The nodes are the same
+//! in everything else.
 
 mod sg1;
 

@@ -11,6 +11,7 @@ use super::{Event, Roles, Search, Timer};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::key::Key;
+use crate::role::Depth;
 use crate::role::NetPrefix;
 use crate::role::epoch::elector_point;
 use crate::time::Instant;
@@ -213,10 +214,7 @@ impl Roles {
     }
 
     pub(super) fn handle_seats(&mut self, now: Instant, from: NodeId, seats: Seats) {
-        if self.nodes.is_none() {
-            // A newcomer has regions as the others have them.
-            self.depth = crate::role::Depth::new(seats.bits);
-        }
+        self.follow(now, Depth::new(seats.bits));
         // A leaf knows its homes, and a seat all of them.
         if self.seats.is_empty() || self.seats.contains_key(&from) {
             self.seats_named = self.seats_named.max(Some(seats.seats.len()));

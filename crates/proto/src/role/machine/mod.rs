@@ -274,6 +274,18 @@ impl Roles {
         }
     }
 
+    /// Takes regions as a peer has them, if that may be right and nothing depends on ours yet:
+    /// whoever cuts the key space as its neighbours do is of use to them.
+    fn follow(&mut self, now: Instant, named: Depth) {
+        let is_free = self.homes.is_empty() && self.mandates.is_empty();
+        let is_likely = self.nodes.is_none_or(|nodes| named.fits(nodes));
+        if is_free && is_likely && named.bits() != self.depth.bits() {
+            self.depth = named;
+            self.schedule_epoch(now);
+            self.review(now);
+        }
+    }
+
     /// Begins to take part as soon as everything is known that it takes.
     fn begin(&mut self, now: Instant) {
         if self.is_ready() {
