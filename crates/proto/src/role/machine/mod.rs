@@ -42,6 +42,7 @@ use self::seat::Seat;
 use super::mandate::{Context, Mandate, MandateError};
 use super::report::{Charge, Removal};
 use super::{Depth, Epochs, NetPrefix, Plan, Region};
+use crate::bucket::TokenBucket;
 use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
 use crate::invite::PeerAddr;
@@ -50,6 +51,10 @@ use crate::machine;
 use crate::time::{Instant, UnixTime};
 use crate::timer::Timers;
 use crate::wire::RoleMessage;
+
+/// Messages of one peer whose puzzles and signatures are looked at: one in a second, and so many at
+/// once. A mandate of strangers costs a tenth of a second of processor time.
+const COSTLY: (u64, u64) = (1, 32);
 
 /// Peers to which messages wait for a link.
 const WAITING_MAX: usize = 256;
@@ -97,6 +102,8 @@ enum Search {
 struct Linked {
     contact: PeerAddr,
     net: Option<NetPrefix>,
+    /// What it may make us verify.
+    costly: TokenBucket,
 }
 
 /// Roles. See the module's documentation.
@@ -348,7 +355,8 @@ impl Roles {
     pub(crate) fn peer_up(&mut self, now: Instant, peer: PeerView) {
         let id = peer.contact.id;
         let net = peer.ip.map(NetPrefix::of);
-        self.linked.insert(id, Box::new(Linked { contact: peer.contact, net }));
+        let costly = TokenBucket::new(COSTLY.0, COSTLY.1);
+        self.linked.insert(id, Box::new(Linked { contact: peer.contact, net, costly }));
         for message in self.waiting.remove(&id).unwrap_or_default() {
             self.outputs.push_back(Output::Send(id, message));
         }
@@ -391,7 +399,15 @@ impl Roles {
     }
 
     pub(crate) fn handle_message(&mut self, now: Instant, from: NodeId, message: RoleMessage) {
-        if !self.linked.contains_key(&from) {
+        let Some(linked) = self.linked.get_mut(&from) else { return };
+        let is_costly = matches!(
+            message,
+            RoleMessage::Present(_)
+                | RoleMessage::Apply(_)
+                | RoleMessage::Report(_)
+                | RoleMessage::Removal(_)
+        );
+        if is_costly && !linked.costly.try_take(now, 1) {
             return;
         }
         match message {

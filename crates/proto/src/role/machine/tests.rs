@@ -2,11 +2,15 @@ mod world;
 
 use core::time::Duration;
 
+use bytes::Bytes;
+
 use self::world::World;
 use crate::id::NodeId;
 use crate::role::Kind;
 use crate::role::machine::{Event, RoleConfig};
 use crate::role::term::RANKS_MAX;
+use crate::wire::RoleMessage;
+use crate::wire::role::Present;
 
 /// Epochs of ten minutes, and everything in proportion.
 fn config() -> RoleConfig {
@@ -216,4 +220,24 @@ fn three_nodes_elect_nobody() {
     world.run(secs(2_000));
     assert_eq!(world.count(), (0, 0, 0));
     assert!(world.bytes.is_empty(), "not a word: {:?}", world.bytes);
+}
+
+#[test]
+fn one_peer_makes_us_verify_so_much_and_no_more() {
+    let mut world = World::new(24, config());
+    world.run(secs(5));
+    let (now, to) = (world.now, world.alive().next().unwrap());
+    let voids = |world: &mut World| {
+        world.drain_all();
+        let is_void = |(_, event): &&(_, Event)| matches!(event, Event::Void { .. });
+        world.host(to).events.iter().filter(is_void).count()
+    };
+    let garbage = Present { mandate: Bytes::from_static(b"no mandate"), load: 0 };
+    let from = world.host(to).roles.linked.keys().next().copied().unwrap();
+    for _ in 0..100 {
+        let message = RoleMessage::Present(garbage.clone());
+        world.host(to).roles.handle_message(now, from, message);
+    }
+    let seen = voids(&mut world);
+    assert!((20..=32).contains(&seen), "{seen} were looked at");
 }
