@@ -26,8 +26,8 @@ const RESTART_MAX: Duration = Duration::from_secs(10);
 const REBORN_MAX: Duration = Duration::from_secs(30);
 
 /// Between two starts of the round in which they come one after the other: the first has been
-/// dialling for seven seconds when the last one binds its port.
-const STAGGER: Duration = Duration::from_millis(600);
+/// dialling for three seconds and more when the last one binds its port.
+const STAGGER: Duration = Duration::from_millis(250);
 
 pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
     let mut fleet = Fleet::form(dir, &[NatKind::PortRestricted; NODES], &[], report).await?;

@@ -9,17 +9,14 @@ use crate::key::{Distance, Key};
 /// the network will have.
 pub const REGION_BITS_MAX: u8 = 32;
 
-/// Nodes of a region above which it is split.
-const SPLIT: f64 = 1536.0;
+/// Nodes of a region above which it is split. Estimates of neighbours differ by a third, and nodes
+/// that cut the key space differently are no help to each other, so this is half as much again as
+/// would be wanted.
+const SPLIT: f64 = 2304.0;
 
-/// Nodes of a region below which it is merged with the other half of what was split. Less than half
-/// of [`SPLIT`], so that a region that was just split is not merged again.
-const MERGE: f64 = 640.0;
-
-/// By how much an estimate has to pass these for regions to change once they are known. Estimates
-/// of neighbours differ by a third, and nodes that cut the key space differently are no help to
-/// each other.
-const FIRM: f64 = 1.5;
+/// Nodes of a region below which it is merged with the other half of what was split. Much less than
+/// half of [`SPLIT`], so that a region that was just split is not merged again.
+const MERGE: f64 = 427.0;
 
 /// Electors of a region, where there are so many nodes.
 pub const ELECTORS: usize = 32;
@@ -122,52 +119,37 @@ fn mask(bits: u8) -> u32 {
 /// How many bits regions have, as one node sees it: it follows the estimated size of the network,
 /// with hysteresis, so that an estimate that wavers changes nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Depth {
-    bits: u8,
-    is_known: bool,
-}
+pub struct Depth(u8);
 
 impl Depth {
     /// As others have it: what a newcomer begins with.
     #[must_use]
     pub fn new(bits: u8) -> Self {
-        Self { bits: bits.min(REGION_BITS_MAX), is_known: true }
+        Self(bits.min(REGION_BITS_MAX))
     }
 
     /// How many bits.
     #[must_use]
     pub fn bits(self) -> u8 {
-        self.bits
+        self.0
     }
 
     /// Whether a network of so many nodes may have such regions.
     #[must_use]
-    pub fn fits(self, nodes: f64) -> bool {
-        let firm = if self.is_known { FIRM } else { 1.0 };
-        !self.is_coarse(nodes / firm) && !self.is_fine(nodes * firm)
+    pub fn fits(mut self, nodes: f64) -> bool {
+        !self.update(nodes)
     }
 
     /// The network is estimated to have so many nodes. Tells whether regions changed.
     pub fn update(&mut self, nodes: f64) -> bool {
-        let before = self.bits;
-        if !self.fits(nodes) {
-            while self.is_coarse(nodes) {
-                self.bits += 1;
-            }
-            while self.is_fine(nodes) {
-                self.bits -= 1;
-            }
+        let before = *self;
+        while nodes * 0.5f64.powi(self.0.into()) > SPLIT && self.0 < REGION_BITS_MAX {
+            self.0 += 1;
         }
-        self.is_known = true;
-        self.bits != before
-    }
-
-    fn is_coarse(self, nodes: f64) -> bool {
-        nodes * 0.5f64.powi(self.bits.into()) > SPLIT && self.bits < REGION_BITS_MAX
-    }
-
-    fn is_fine(self, nodes: f64) -> bool {
-        nodes * 0.5f64.powi(self.bits.into()) < MERGE && self.bits > 0
+        while nodes * 0.5f64.powi(self.0.into()) < MERGE && self.0 > 0 {
+            self.0 -= 1;
+        }
+        *self != before
     }
 }
 
@@ -244,14 +226,11 @@ mod tests {
     #[test]
     fn regions_split_and_merge_with_hysteresis() {
         let mut depth = Depth::default();
-        assert!(!depth.update(1500.0) && depth.bits() == 0);
         assert!(!depth.update(2300.0), "an estimate that is off by a half changes nothing");
         assert!(depth.update(2310.0) && depth.bits() == 1);
         assert!(!depth.update(1000.0), "it was split at more than that, but is not merged yet");
         assert!(depth.update(850.0) && depth.bits() == 0);
-        assert!(depth.update(100_000.0) && depth.bits() == 7);
-        let mut first = Depth::default();
-        assert!(first.update(1600.0) && first.bits() == 1, "the first estimate is all there is");
+        assert!(depth.update(100_000.0) && depth.bits() == 6);
         assert!(Depth::new(0).fits(2000.0) && Depth::new(1).fits(2000.0));
         assert!(!Depth::new(2).fits(1700.0));
     }
