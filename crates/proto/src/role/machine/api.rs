@@ -103,7 +103,7 @@ pub(crate) struct PeerView {
 pub enum Event {
     /// This node has a seat, or has none.
     Seat(Option<(Region, bool)>),
-    /// A peer serves us as a seat of our region, or does no longer.
+    /// A peer serves us as a seat of our region, or stopped to.
     Home {
         /// The peer.
         peer: NodeId,

@@ -296,7 +296,7 @@ impl Roles {
         }
     }
 
-    /// A home is one no longer.
+    /// Gives up a home.
     pub(super) fn drop_home(&mut self, now: Instant, id: NodeId) {
         if self.homes.remove(&id) {
             self.keep(id, false);

@@ -298,7 +298,7 @@ impl Roles {
         self.seats.insert(id, Box::new(seat));
     }
 
-    /// A seat is one no longer.
+    /// Forgets a seat.
     pub(super) fn forget_seat(&mut self, now: Instant, id: NodeId) {
         self.seats.remove(&id);
         self.timers.stop(Timer::Check(id));
