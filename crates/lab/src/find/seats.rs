@@ -162,7 +162,7 @@ async fn until_seats(
             return Ok(seats);
         }
         ensure!(Instant::now() < deadline, "only {seats:?} hold seats after {limit:?}");
-        sleep(Duration::from_millis(500)).await;
+        sleep(Duration::from_secs(1)).await;
     }
 }
 
