@@ -11,9 +11,15 @@ use crate::policy::Policy;
 /// Minute by which a network has settled that needs no votes.
 const SETTLED: u32 = 4;
 
-/// Minute by which seats were elected: for those of the second epoch that a network sees, nodes
-/// stand in the first.
+/// Minute by which the leaves of a network that starts are spread over its seats.
+const SPREAD: u32 = 10;
+
+/// Minute by which all seats are of elections that took place here: for those of the second epoch
+/// that a network sees, nodes stand in the first.
 const ELECTED: u32 = 70;
+
+/// Minutes for which it is seen who those elections favour.
+const ELECTIONS: u32 = 30;
 
 /// A deterministic network of many nodes in virtual time.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,12 +40,13 @@ pub struct Args {
     /// By what rule nodes serve others
     #[arg(long, value_enum, default_value_t = Policy::Mandate)]
     pub policy: Policy,
-    /// Virtual time [default: six minutes from the event on; partition: sixteen; fairness: a day]
+    /// Virtual time [default: six minutes from the event on; partition: sixteen; sybil: thirty;
+    /// fairness: a day]
     #[arg(long, value_name = "M")]
     #[arg(value_parser = clap::value_parser!(u32).range(4..=100_000))]
     pub minutes: Option<u32>,
-    /// Minute in which it happens, in scenarios in which something does [default: 4; 70 where seats
-    /// have to be elected before and there is so much time]
+    /// Minute in which it happens, in scenarios in which something does [default: 4; 10 where
+    /// something happens to seats; sybil: 70, when all were elected; 4 if there is less time]
     #[arg(long, value_name = "M")]
     #[arg(value_parser = clap::value_parser!(u32).range(3..=100_000))]
     pub event: Option<u32>,
@@ -141,12 +148,6 @@ impl Scenario {
         }
     }
 
-    /// Whether it is about what becomes of seats that are held.
-    #[must_use]
-    pub fn needs_seats(self) -> bool {
-        matches!(self, Self::MassRestart | Self::AllSeatsLost | Self::Lose30 | Self::Sybil)
-    }
-
     /// Whether hosts answer no faster than their uplinks carry: where servers are what it is about.
     #[must_use]
     pub fn is_limited(self) -> bool {
@@ -187,6 +188,7 @@ impl Args {
     pub fn duration(&self) -> Duration {
         let minutes = self.minutes.unwrap_or_else(|| match self.scenario {
             Scenario::Partition => self.event().saturating_add(16),
+            Scenario::Sybil => self.event().saturating_add(ELECTIONS),
             Scenario::Fairness => 24 * 60,
             _ => self.event().saturating_add(6),
         });
@@ -199,10 +201,22 @@ impl Args {
         Duration::from_secs(u64::from(self.event()) * 60)
     }
 
+    /// When the seats of adversaries begin to count: when it happens where a share of all nodes wants
+    /// seats, else at once.
+    #[must_use]
+    pub fn elected_at(&self) -> Duration {
+        if self.scenario == Scenario::Sybil { self.event_at() } else { Duration::ZERO }
+    }
+
     fn event(&self) -> u32 {
-        let has_time = self.minutes.is_none_or(|minutes| minutes > ELECTED);
-        let is_late = self.scenario.needs_seats() && self.policy.has_floor() && has_time;
-        self.event.unwrap_or(if is_late { ELECTED } else { SETTLED })
+        let usual = match self.scenario {
+            _ if !self.policy.has_floor() => SETTLED,
+            Scenario::MassRestart | Scenario::AllSeatsLost | Scenario::Lose30 => SPREAD,
+            Scenario::Sybil => ELECTED,
+            _ => SETTLED,
+        };
+        let has_time = self.minutes.is_none_or(|minutes| minutes > usual);
+        self.event.unwrap_or(if has_time { usual } else { SETTLED })
     }
 
     /// Look-ups a second.
@@ -285,15 +299,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_about_seats_waits_until_they_are_elected() {
+    fn what_is_about_seats_waits_until_they_are_there() {
         let minute = |args: Args| args.event_at().as_secs() / 60;
         let lose = || Args::new(Scenario::Lose30);
-        assert_eq!(minute(lose()), 70);
-        assert_eq!(lose().duration(), Duration::from_secs(76 * 60));
+        assert_eq!(minute(lose()), 10);
+        assert_eq!(lose().duration(), Duration::from_secs(16 * 60));
         assert_eq!(minute(Args { policy: Policy::Fixed, ..lose() }), 4);
         assert_eq!(minute(Args { minutes: Some(10), ..lose() }), 4);
         assert_eq!(minute(Args { event: Some(90), ..lose() }), 90);
         assert_eq!(minute(Args::new(Scenario::Partition)), 4);
+        assert_eq!(minute(Args::new(Scenario::Sybil)), 70);
+        assert_eq!(Args::new(Scenario::Sybil).duration(), Duration::from_secs(100 * 60));
     }
 
     #[test]

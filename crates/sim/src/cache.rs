@@ -155,6 +155,12 @@ impl World {
         self.cache_of(host).iter().map(|known| self.contact_of(*known)).collect()
     }
 
+    /// A host as those who were linked to it in a former run know it.
+    pub(crate) fn former_contact(&self, host: u32) -> PeerAddr {
+        let homes = self.former.as_ref().and_then(|former| former.homes.get(host as usize));
+        self.contact_of(Known { host, homes: homes.copied().unwrap_or([NOBODY; HOMES]) })
+    }
+
     fn contact_of(&self, known: Known) -> PeerAddr {
         let addr = |host: u32| self.hosts[host as usize].outside(host, host);
         let homes = known.homes.into_iter().filter(|home| *home != NOBODY);

@@ -87,8 +87,8 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 impl World {
-    /// Fills the world: as many hosts on as asked for, each with a cache of a former run, and with
-    /// churn as many others that are off. A share of those who are on works against the others.
+    /// Fills the world: as many hosts on as asked for, each with a cache of a former run and the
+    /// seats that it had, and with churn as many others that are off. A share of those who are on works against the others.
     /// They are switched on within `within`, in random order.
     pub fn populate(&mut self, config: &Config, within: Duration, adversaries: f64) {
         let on = config.nodes as f64;
@@ -113,6 +113,9 @@ impl World {
             self.former_servers(rest)
         };
         self.remember_former(&hosts, &known, &gone, config.stale);
+        if self.config.policy == Policy::Mandate {
+            self.elect_former(first, within);
+        }
         let mut churn = Churn::new(self.config.seed, config);
         for host in first {
             let after = self.draw.part_of(within);

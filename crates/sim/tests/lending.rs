@@ -86,3 +86,11 @@ fn servers_that_are_lost_are_missed() {
     assert!(report["seats"].as_f64() > Some(0.0) && report["recovered_99_s"].is_null(), "{report}");
     assert!(report["lookup_success_mean"].as_f64() < Some(0.1), "{report}");
 }
+
+#[test]
+fn a_network_that_has_stood_works_with_its_seats() {
+    let report = json(&Args { event: Some(3), ..small(Scenario::Lose30, Policy::Mandate, 100) });
+    let (seats, planned) = (report["seats"].as_f64(), report["seats_planned"].as_f64());
+    assert!(seats >= planned, "{report}");
+    assert_eq!(report["lookup_success_mean"].as_f64(), Some(1.0), "{report}");
+}

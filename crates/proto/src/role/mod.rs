@@ -20,7 +20,7 @@ pub mod term;
 pub const ROLE_LEN_MAX: usize = 64 * 1024;
 
 pub use self::epoch::{Epochs, TERM_EPOCHS, elector_point};
-pub use self::machine::{Event, RoleConfig, RoleStats};
+pub use self::machine::{Event, RoleConfig, RoleStats, encode_state};
 pub(crate) use self::machine::{Output, PeerView, Roles};
 pub use self::mandate::{Mandate, MandateError};
 pub use self::region::{

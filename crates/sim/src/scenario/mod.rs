@@ -38,10 +38,9 @@ const SETTLED: Duration = Duration::from_secs(120);
 /// In this time the values are published.
 const PUBLISH: Duration = Duration::from_secs(30);
 
-/// After this time caches, tables and shards have filled and seats are held for a term, and what a
-/// node costs is what it costs at rest. Runs that are not half as long again are measured from the
-/// end of the beginning.
-const WARM: Duration = Duration::from_secs(90 * 60);
+/// After this time caches, tables and shards have filled, and what a node costs is what it costs at
+/// rest. Runs that are not twice as long are measured from the end of the beginning.
+const WARM: Duration = Duration::from_secs(30 * 60);
 
 /// Between two looks at what nodes told their owners.
 const STEP: Duration = Duration::from_secs(1);
@@ -132,7 +131,7 @@ impl<'a> Run<'a> {
             world: World::new(config),
             queries: Queries::new(args.seed),
             servers: None,
-            seats: SeatWatch::default(),
+            seats: SeatWatch::new(Instant::ZERO + args.elected_at()),
             progress,
             warm: None,
             end: Instant::ZERO + args.duration(),
@@ -249,7 +248,7 @@ impl<'a> Run<'a> {
 
     /// Notes what was sent when it is time.
     fn warm_up(&mut self) {
-        let is_long = self.args.duration() >= WARM * 3 / 2;
+        let is_long = self.args.duration() >= WARM * 2;
         let warm = if is_long { WARM } else { SETTLED + PUBLISH };
         if self.warm.is_none() && self.world.now() >= Instant::ZERO + warm {
             self.warm = Some(Cost::now(&self.world, &self.queries));

@@ -34,8 +34,12 @@ struct Held {
 pub(super) struct SeatWatch {
     seats: BTreeSet<(u32, Region)>,
     looks: u64,
-    /// Seats of all looks together, and those of adversaries among them.
-    seen: [u64; 2],
+    /// Seats of all looks together.
+    seen: u64,
+    /// From this moment on it counts who holds them.
+    counts_from: Instant,
+    /// Seats of all looks since then together, and those of adversaries among them.
+    counted: [u64; 2],
     /// Seats that somebody came to hold.
     gained: u64,
     /// How many there were, by time.
@@ -47,6 +51,11 @@ pub(super) struct SeatWatch {
 }
 
 impl SeatWatch {
+    /// Nothing was seen; the seats of adversaries count from some moment on.
+    pub(super) fn new(counts_from: Instant) -> Self {
+        Self { counts_from, ..Self::default() }
+    }
+
     /// Looks at the world; called every second.
     pub(super) fn look(&mut self, world: &World) {
         let seats: BTreeSet<_> = world.seats().into_iter().collect();
@@ -55,8 +64,11 @@ impl SeatWatch {
             self.gained += seats.difference(&self.seats).count() as u64;
         }
         let is_bad = |(host, _): &&(u32, Region)| world.hosts[*host as usize].is_adversary;
-        self.seen[0] += seats.len() as u64;
-        self.seen[1] += seats.iter().filter(is_bad).count() as u64;
+        self.seen += seats.len() as u64;
+        if world.now >= self.counts_from {
+            self.counted[0] += seats.len() as u64;
+            self.counted[1] += seats.iter().filter(is_bad).count() as u64;
+        }
         self.course.push((world.now, seats.len()));
         for (host, _) in self.seats.difference(&seats) {
             self.held.entry(*host).or_default().before = None;
@@ -126,12 +138,12 @@ impl SeatWatch {
         let recovered = back.map_or(f64::INFINITY, |(at, _)| (*at - since).as_secs_f64());
         report.figure("seats_recovered_s", "half of the seats are held", recovered, "s", None);
         let hours = self.looks.saturating_sub(SETTLED_LOOKS) as f64 / 3600.0;
-        let mean_seats = self.seen[0] as f64 / self.looks as f64;
+        let mean_seats = self.seen as f64 / self.looks as f64;
         let turnover = self.gained as f64 / mean_seats / hours;
         let name = "seats that change hands in an hour";
         report.figure("seat_turnover_per_hour", name, turnover, "%", None);
         let is_attacked = world.hosts.iter().any(|host| host.is_adversary);
-        let sybil = self.seen[1] as f64 / self.seen[0] as f64;
+        let sybil = self.counted[1] as f64 / self.counted[0] as f64;
         let most = is_attacked.then_some(Target::AtMost(0.25));
         report.figure("sybil_seat_share", "seats that adversaries hold", sybil, "%", most);
         self.report_loads(world, is_day, report);

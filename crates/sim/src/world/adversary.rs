@@ -11,8 +11,8 @@
 
 use baran_proto::invite::PeerAddr;
 use baran_proto::key::Key;
+use baran_proto::role::Term;
 use baran_proto::role::term::digest;
-use baran_proto::role::{NetPrefix, Term, Vote};
 use baran_proto::wire::index::{
     CONTACTS_MAX, Find, Found, SEATS_NAMED_MAX, Store, StoreOutcome, Stored,
 };
@@ -20,7 +20,6 @@ use baran_proto::wire::role::{Apply, Ask, Ballot, SEATS_MAX, SeatHint, Seats};
 use baran_proto::wire::{IndexMessage, NodeMessage, RoleMessage};
 
 use super::World;
-use super::host::PUZZLE;
 use crate::net::nat::Nat;
 use crate::world::Profile;
 
@@ -99,12 +98,7 @@ impl World {
             return None;
         }
         let term = Term::decode(&apply.term).ok()?;
-        let (_, config) = self.node_configs.first_key_value()?;
-        let state = &self.hosts[host as usize];
-        let net = NetPrefix::of(state.ip.into());
-        let secret = self.secret(host, state.salt);
-        let measured = Some(term.capacity_log2);
-        let vote = Vote::sign(&secret, &config.network, &apply.term, PUZZLE, Some(net), measured);
+        let vote = self.vote_of(host, &apply.term, Some(term.capacity_log2));
         Some(RoleMessage::Vote(Ballot { term: digest(&apply.term), vote }))
     }
 
@@ -128,7 +122,7 @@ impl World {
 }
 
 /// The `n` of a sorted list that are nearest to a key.
-fn nearest_of(sorted: &[(Key, u32)], target: &Key, n: usize) -> Vec<(Key, u32)> {
+pub(super) fn nearest_of(sorted: &[(Key, u32)], target: &Key, n: usize) -> Vec<(Key, u32)> {
     // Neighbours in the order of keys share the longest prefixes, so the smallest subtree around
     // the target that holds enough lies around its place; one bit more makes it certain.
     let mut range = sorted;
@@ -162,6 +156,7 @@ mod tests {
     use super::*;
     use crate::draw::Draw;
     use crate::world::Config;
+    use crate::world::host::PUZZLE;
 
     #[test]
     fn an_adversary_votes_for_its_like_and_for_nobody_else() {

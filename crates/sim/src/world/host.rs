@@ -127,6 +127,12 @@ impl Host {
         SocketAddr::from((self.ip, port))
     }
 
+    /// What its owner lends: a power of two of bytes a second.
+    #[must_use]
+    pub fn lent_log2(&self) -> u8 {
+        u8::try_from(self.service.lent().max(1).ilog2()).unwrap_or(u8::MAX)
+    }
+
     /// Its node, while it is on.
     #[must_use]
     pub fn node(&self) -> Option<&Node> {
@@ -247,13 +253,12 @@ impl World {
         state.since = self.now;
         let purpose = u64::from(state.run) << 40 | 3 << 32 | u64::from(host);
         let seed = Draw::new(self.config.seed, purpose).bytes();
-        let capacity_log2 = state.service.lent().max(1).ilog2();
-        let config = self.node_configs.entry(capacity_log2).or_insert_with(|| {
-            Arc::new(node_config(
-                self.config.policy,
-                u8::try_from(capacity_log2).unwrap_or(u8::MAX),
-            ))
-        });
+        let capacity_log2 = state.lent_log2();
+        let policy = self.config.policy;
+        let config = self
+            .node_configs
+            .entry(capacity_log2)
+            .or_insert_with(|| Arc::new(node_config(policy, capacity_log2)));
         let node = Node::new(secret, config.clone(), seed);
         state.node = Some(Box::new(node));
         self.set_online(self.online + 1);
@@ -299,7 +304,10 @@ impl World {
     fn start_node(&mut self, host: u32) {
         let unix = self.unix();
         self.input(host, Input::Clock(unix));
-        let restored = self.hosts[host as usize].disk.read(unix);
+        let mut restored = self.hosts[host as usize].disk.read(unix);
+        if restored.role.is_empty() {
+            restored.role = self.former_roles(host);
+        }
         self.input(host, Input::Restore(restored));
         let cached = self.cached_peers(host);
         if self.config.policy == Policy::Mandate {

@@ -18,6 +18,7 @@ mod adversary;
 mod carry;
 mod dial;
 mod disk;
+mod elected;
 mod host;
 mod link;
 mod paths;
@@ -37,6 +38,7 @@ use baran_proto::node::{DialId, Event, Input, Node, NodeConfig};
 use baran_proto::path::PathId;
 use baran_proto::time::{Instant, UnixTime};
 
+use self::elected::Elected;
 pub use self::host::{Host, Profile};
 use crate::cache::Former;
 use crate::draw::Draw;
@@ -162,7 +164,7 @@ pub struct World {
     pub(crate) now: Instant,
     pub(crate) config: Config,
     /// Of all nodes, by what they lend: powers of two of bytes a second.
-    node_configs: BTreeMap<u32, Arc<NodeConfig>>,
+    node_configs: BTreeMap<u8, Arc<NodeConfig>>,
     pub(crate) draw: Draw,
     pub(crate) hosts: Vec<Host>,
     pub(crate) conns: Conns,
@@ -184,6 +186,7 @@ pub struct World {
     lookups: BTreeSet<(u32, u32)>,
     trace: Trace,
     pub(crate) former: Option<Former>,
+    elected: Elected,
     pub(crate) population: Option<crate::population::Churn>,
     /// Who is on by then has been on for long.
     pub(crate) settled_at: Instant,
@@ -216,6 +219,7 @@ impl World {
             lookups: BTreeSet::new(),
             trace: Trace::default(),
             former: None,
+            elected: Elected::default(),
             population: None,
             settled_at: Instant::ZERO,
         }

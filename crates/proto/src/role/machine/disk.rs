@@ -20,24 +20,37 @@ use crate::wire::addr::bounded_len;
 /// Mandates that are kept: the one in force and the next.
 const MANDATES_MAX: usize = 4;
 
+/// What [`DiskAction::Role`](crate::index::DiskAction::Role) writes: a node's mandates, and the
+/// seats that it knows; the first ones of each, if there are more than are kept.
+///
+/// # Panics
+///
+/// Never: writing to memory cannot fail.
+#[must_use]
+pub fn encode_state(mandates: &[&Bytes], seats: &[&PeerAddr]) -> Vec<u8> {
+    let mandates = &mandates[..mandates.len().min(MANDATES_MAX)];
+    let seats = &seats[..seats.len().min(RANKS_MAX)];
+    let mut encoder = Encoder::new(Vec::new());
+    let write = |e: &mut Encoder<Vec<u8>>| {
+        e.array(2)?.array(mandates.len() as u64)?;
+        for mandate in mandates {
+            e.bytes(mandate)?;
+        }
+        e.encode(seats)?.ok()
+    };
+    write(&mut encoder).expect("writing to memory cannot fail");
+    let state = encoder.into_writer();
+    debug_assert!(state.len() <= ROLE_LEN_MAX);
+    state
+}
+
 impl Roles {
     /// Wants it on disk, if it is another.
     pub(super) fn persist(&mut self) {
-        let mandates: Vec<_> =
-            self.mandates.iter().take(MANDATES_MAX).map(Mandate::bytes).collect();
+        let mandates: Vec<_> = self.mandates.iter().map(Mandate::bytes).collect();
         let seats = self.seats.values().filter(|seat| !seat.is_lost);
-        let seats: Vec<_> = seats.map(|seat| &seat.contact).take(RANKS_MAX).collect();
-        let mut encoder = Encoder::new(Vec::new());
-        let write = |e: &mut Encoder<Vec<u8>>| {
-            e.array(2)?.array(mandates.len() as u64)?;
-            for mandate in mandates {
-                e.bytes(mandate)?;
-            }
-            e.encode(&seats)?.ok()
-        };
-        write(&mut encoder).expect("writing to memory cannot fail");
-        let state = encoder.into_writer();
-        debug_assert!(state.len() <= ROLE_LEN_MAX);
+        let seats: Vec<_> = seats.map(|seat| &seat.contact).collect();
+        let state = encode_state(&mandates, &seats);
         let name = draw("baran 1 state of roles", &[&state]);
         if core::mem::replace(&mut self.persisted, name) != name {
             self.outputs.push_back(Output::Persist(state.into()));

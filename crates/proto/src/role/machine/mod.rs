@@ -34,6 +34,7 @@ use rand_core::{Rng, SeedableRng};
 
 pub use self::api::*;
 use self::apply::Candidacy;
+pub use self::disk::encode_state;
 use self::elect::{Poll, PollId};
 use self::homes::Hint;
 use self::known::Puzzles;
