@@ -124,14 +124,6 @@ pub enum MandateError {
         /// Votes that are needed.
         quorum: usize,
     },
-    /// More capacity is claimed than electors measured.
-    #[error("a capacity of 2^{claimed} is claimed, 2^{measured} was measured")]
-    Capacity {
-        /// As the term says.
-        claimed: u8,
-        /// The median.
-        measured: u8,
-    },
 }
 
 impl Mandate {
@@ -161,7 +153,8 @@ impl Mandate {
         Self { bytes: encoder.into_writer().into(), term: term.clone(), votes, nonce }
     }
 
-    /// Verifies a mandate: the one function by which everybody does.
+    /// Verifies a mandate: the one function by which everybody does. Of the capacity that is claimed
+    /// it has what electors measured.
     ///
     /// # Errors
     ///
@@ -169,7 +162,7 @@ impl Mandate {
     pub fn verify(bytes: &Bytes, context: &mut Context<'_>) -> Result<Self, MandateError> {
         let parsed =
             Parsed::read(bytes).map_err(|error| MandateError::Malformed(error.to_string()))?;
-        let mandate = parsed.mandate;
+        let mut mandate = parsed.mandate;
         mandate.check_time(context)?;
         let term = &mandate.term;
         if !term.region.contains(&Key::of_node(term.holder)) {
@@ -180,7 +173,7 @@ impl Mandate {
             return Err(MandateError::Electors { claimed, least });
         }
         let counted = mandate.count(&parsed.term, context)?;
-        mandate.check_capacity(&counted)?;
+        let measured = median(counted.iter().filter_map(|vote| vote.measured_log2));
         if !(context.is_solved)(term.holder, mandate.nonce) {
             return Err(MandateError::Puzzle(term.holder));
         }
@@ -188,6 +181,7 @@ impl Mandate {
         if !(context.verify)(&term.holder, &signed, &parsed.signature) {
             return Err(MandateError::Signature(term.holder));
         }
+        mandate.term.capacity_log2 = measured.unwrap_or(u8::MAX).min(term.capacity_log2);
         Ok(mandate)
     }
 
@@ -250,16 +244,6 @@ impl Mandate {
             }
         }
         Ok(counted)
-    }
-
-    fn check_capacity(&self, counted: &[&Vote]) -> Result<(), MandateError> {
-        let claimed = self.term.capacity_log2;
-        match median(counted.iter().filter_map(|vote| vote.measured_log2)) {
-            Some(measured) if claimed > measured => {
-                Err(MandateError::Capacity { claimed, measured })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// As it is sent.
