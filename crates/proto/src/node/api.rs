@@ -68,7 +68,7 @@ impl Default for NodeConfig {
         Self {
             relays: true,
             relay_rate_bytes_per_s: 0,
-            reservations_max: 256,
+            reservations_max: 1024,
             channels_per_peer_max: 32,
             relay_ttl: Duration::from_secs(120),
             // The link ends it before; renewing costs messages.

@@ -6,6 +6,7 @@
 //! for a term. Whatever a seat does the floor can do too, so the loss of all seats costs speed and
 //! nothing else.
 
+mod capacity;
 mod epoch;
 mod machine;
 pub mod mandate;
@@ -19,6 +20,7 @@ pub mod term;
 /// mandates of 2 KB, and the seats of a region.
 pub const ROLE_LEN_MAX: usize = 64 * 1024;
 
+pub use self::capacity::{credited_bytes_per_s, credited_log2};
 pub use self::epoch::{Epochs, TERM_EPOCHS, elector_point};
 pub use self::machine::{Event, RoleConfig, RoleStats, encode_state};
 pub(crate) use self::machine::{Output, PeerView, Roles};

@@ -17,7 +17,7 @@ use minicbor::encode::{Error as EncodeError, Write};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::epoch::{TERM_EPOCHS, draw, name, term_number};
-use super::{ACTIVE, ELECTORS, Plan, Region, STANDBY};
+use super::{ACTIVE, ELECTORS, Plan, Region, STANDBY, capacity};
 use crate::id::{NodeId, SIGNATURE_LEN, SecretKey};
 use crate::record::Verify;
 use crate::wire::role::TermDigest;
@@ -34,18 +34,6 @@ pub const ROLE_INDEX: u8 = 1;
 pub const ROLE_SIGNAL: u8 = 2;
 /// Bit of [`Term::roles`]: forwards frames.
 pub const ROLE_RELAY: u8 = 4;
-
-/// The capacity that has weight 1, as a power of two of bytes a second: half a megabit.
-const CAPACITY_BASE: u8 = 16;
-
-/// Powers of two above it that count: who can carry more is elected at most twice as often. That
-/// load follows capacity is the leaves' doing, who choose the less loaded. If four steps counted, a
-/// fifth of all nodes, with fast lines that an attacker can rent, had four seats of five.
-const CAPACITY_STEPS: i32 = 1;
-
-/// Powers of two below it that count: who lends a sixteenth is elected a sixteenth as often, for a
-/// region is too much for it.
-const CAPACITY_STEPS_BELOW: i32 = -4;
 
 /// What a seat that was held in the epoch before is favoured by until its term is over.
 const INCUMBENT: f64 = 1.5;
@@ -147,14 +135,12 @@ impl Term {
     }
 
     fn weight(&self) -> f64 {
-        let steps = i32::from(self.capacity_log2) - i32::from(CAPACITY_BASE);
-        let by_capacity = 2f64.powi(steps.clamp(CAPACITY_STEPS_BELOW, CAPACITY_STEPS));
         let by_service = match self.epoch.saturating_sub(self.since_epoch) {
             0 => 1.0,
             1..TERM_EPOCHS => INCUMBENT,
             _ => SERVED,
         };
-        by_capacity * by_service
+        capacity::weight(self.capacity_log2) * by_service
     }
 }
 
@@ -301,20 +287,20 @@ mod tests {
     }
 
     #[test]
-    fn who_carries_more_comes_first_more_often() {
+    fn who_can_carry_little_comes_first_less_often() {
         let mut wins = BTreeMap::new();
         for epoch in 0..40_000 {
             let at = |holder, capacity_log2| Term {
                 epoch: epoch * 12,
                 ..term(holder, capacity_log2, 0)
             };
-            let mut terms = [at(1, 10), at(2, 18), at(3, 16)]
+            let mut terms = [at(1, 10), at(2, 18), at(3, 14)]
                 .map(|term| Term { since_epoch: term.epoch, ..term });
             terms.sort_by(|a, b| b.score().total_cmp(&a.score()));
             *wins.entry(terms[0].capacity_log2).or_insert(0u32) += 1;
         }
-        assert!(wins[&18] > 25_000 && wins[&18] < 27_000, "32 of 49: {wins:?}");
-        assert!(wins[&10] > 600 && wins[&10] < 1_000, "1 of 49: {wins:?}");
+        assert!((15_400..16_600).contains(&wins[&18]), "2 of 5: {wins:?}");
+        assert!((7_400..8_600).contains(&wins[&10]), "1 of 5: {wins:?}");
     }
 
     #[test]

@@ -72,9 +72,13 @@ pub struct Seats {
     /// How many bits fix a region, as the sender sees it.
     #[n(0)]
     pub bits: u8,
-    /// At most [`SEATS_MAX`], the highest ranks first; more are not written.
+    /// At most [`SEATS_MAX`]; more are not written.
     #[cbor(n(1), encode_with = "encode_seats", decode_with = "decode_seats")]
     pub seats: Vec<SeatHint>,
+    /// How many the sender knows, if it has a seat those that were elected and are there: a leaf is
+    /// told of some.
+    #[n(2)]
+    pub known: u8,
 }
 
 /// Who is said to have a seat.
@@ -90,6 +94,9 @@ pub struct SeatHint {
     /// Whether its seat serves, by its rank; else it stands by.
     #[n(2)]
     pub is_active: bool,
+    /// Bytes a second that its mandate says: a power of two.
+    #[n(3)]
+    pub capacity_log2: u8,
 }
 
 /// Asks for the receiver's mandate.
@@ -146,7 +153,7 @@ pub struct Ballot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]
 pub enum DeclineReason {
-    /// The receiver has no seat, or is no elector there.
+    /// Who was asked has no seat.
     #[n(0)]
     NotMine,
     /// It is too late or too early, or the calendars differ.
@@ -155,9 +162,15 @@ pub enum DeclineReason {
     /// What was sent is not valid.
     #[n(2)]
     Invalid,
-    /// Others come first, or there is no room.
+    /// A seat serves enough others; its guests may look for another.
     #[n(3)]
     Full,
+    /// Who was asked is no elector there, or has no room for more candidates.
+    #[n(4)]
+    NoElector,
+    /// The sender has enough seats, and is no guest of the receiver's.
+    #[n(5)]
+    NoGuest,
 }
 
 /// Will not vote, or has no mandate to show, or serves enough others.

@@ -13,6 +13,7 @@ use core::time::Duration;
 use baran_proto::allowance::{ANSWERS_BYTES, Allowance, answer_cost};
 use baran_proto::bucket::DAY;
 use baran_proto::forward::BATCH_BYTES_MAX;
+use baran_proto::role::credited_bytes_per_s;
 use baran_proto::time::Instant;
 use baran_proto::wire::{IndexMessage, NodeMessage};
 
@@ -141,6 +142,13 @@ impl Service {
     #[must_use]
     pub fn lent(&self) -> u64 {
         self.capacity / LENT
+    }
+
+    /// Bytes a second that it is credited with as a seat: what its load is measured by.
+    #[must_use]
+    pub fn credited(&self) -> u64 {
+        let lent_log2 = u8::try_from(self.lent().max(1).ilog2()).unwrap_or(u8::MAX);
+        credited_bytes_per_s(lent_log2)
     }
 
     /// Something comes at `at` that `bytes` have to be sent for: how long it waits, if it is not

@@ -96,12 +96,13 @@ impl SeatWatch {
         self.course.iter().rev().find(|(when, _)| *when < at).map_or(0, |(_, seats)| *seats)
     }
 
-    /// What each host served that held a seat for long enough, of what its owner lent in that time.
+    /// What each host served that held a seat for long enough, of what it was credited with in that
+    /// time.
     fn loads_of_seats(&self, world: &World, least: Duration) -> Vec<f64> {
         let is_long = |(_, held): &(&u32, &Held)| held.seconds >= least.as_secs().max(1);
         let load = |(host, held): (&u32, &Held)| {
-            let lent = world.hosts[*host as usize].service.lent();
-            held.bytes as f64 / (lent as f64 * held.seconds as f64)
+            let credited = world.hosts[*host as usize].service.credited();
+            held.bytes as f64 / (credited as f64 * held.seconds as f64)
         };
         self.held.iter().filter(is_long).map(load).collect()
     }

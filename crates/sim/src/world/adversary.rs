@@ -88,8 +88,9 @@ impl World {
     /// The same, to who asks for seats.
     fn boast(&self, host: u32, ask: &Ask) -> Seats {
         let bits = self.hosts[host as usize].node().map_or(0, |node| node.role_stats().bits);
-        let hint = |contact| SeatHint { contact, load: 0, is_active: true };
-        Seats { bits, seats: self.like(&ask.key, SEATS_MAX).into_iter().map(hint).collect() }
+        let hint = |contact| SeatHint { contact, load: 0, is_active: true, capacity_log2: u8::MAX };
+        let seats: Vec<_> = self.like(&ask.key, SEATS_MAX).into_iter().map(hint).collect();
+        Seats { bits, known: u8::try_from(seats.len()).unwrap_or(u8::MAX), seats }
     }
 
     /// Votes for its like, as if it had measured what they claim.

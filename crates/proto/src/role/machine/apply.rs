@@ -67,30 +67,63 @@ impl Roles {
             return; // Too late: the electors begin to look.
         }
         let seats = plan.active + plan.standby;
-        self.grow_eager(now, seats);
-        let expires = expiry(self.epochs, region, epoch);
-        let term = self.term(plan, Kind::Ordinary, epoch, expires.as_secs());
-        // The first time is no evidence that too few stand.
-        let wanted = (seats * CANDIDATES_PER_TWO / 2) << self.eagerness.saturating_sub(1);
+        let is_filled = self.grow_eager(now, seats);
+        let term = self.ordinary_term(plan, epoch);
         let holds_seat = term.since_epoch < epoch;
         let is_resting = self.eagerness == 0 && self.rest > 0;
         self.rest = self.rest.saturating_sub(1);
-        if holds_seat || !is_resting && self.is_among(&term, wanted) {
+        let is_wanted = !is_resting && self.is_among(&term, self.candidates(seats, is_filled));
+        if holds_seat || is_wanted {
             self.stand(term);
         }
     }
 
+    /// How many of the best of the region are to stand.
+    fn candidates(&self, seats: usize, is_filled: bool) -> usize {
+        if is_filled {
+            // Others have the seats, and count for half as much again.
+            return seats * 2 / CANDIDATES_PER_TWO;
+        }
+        // The first time is no evidence that too few stand.
+        (seats * CANDIDATES_PER_TWO / 2) << self.eagerness.saturating_sub(1)
+    }
+
+    fn ordinary_term(&self, plan: Plan, epoch: u64) -> Term {
+        let expires = expiry(self.epochs, self.region(), epoch);
+        self.term(plan, Kind::Ordinary, epoch, expires.as_secs())
+    }
+
+    /// An epoch has begun: who may have to stand soon asks a home how many seats there are.
+    pub(super) fn ask_whether_to_stand(&mut self, now: Instant) {
+        let (Some(plan), Some(epoch)) = (self.plan(), self.epoch(now)) else { return };
+        if !self.is_willing() || self.told_seat.is_some() {
+            return;
+        }
+        let wanted = self.candidates(2 * (plan.active + plan.standby), false);
+        let home = self.homes.first().and_then(|home| self.linked.get(home));
+        let home = home.map(|home| home.contact.clone());
+        if self.is_among(&self.ordinary_term(plan, epoch + 1), wanted) {
+            self.ask_for_seats(home.as_slice());
+        }
+    }
+
     /// More nodes stand from epoch to epoch while fewer seats are filled than there should be. Who
-    /// heard nothing of seats, because its homes serve it, has no reason to change its mind.
-    fn grow_eager(&mut self, now: Instant, seats: usize) {
+    /// heard nothing of seats has no reason to change its mind. Whether they are all filled.
+    fn grow_eager(&mut self, now: Instant, seats: usize) -> bool {
         let has_seat = self.told_seat.is_some();
         let named = self.seats_named.take();
         let filled = if has_seat { Some(self.living(now)) } else { named };
         match filled {
             Some(filled) if filled >= seats => self.eagerness = 0,
-            Some(_) => self.eagerness = (self.eagerness + 1).min(EAGERNESS_MAX),
+            Some(filled) => {
+                // Few at once were lost at once: those who come first by rank among them.
+                let is_depleted = self.eagerness == 0 && filled * 4 < seats * 3;
+                let steps = if is_depleted { 2 } else { 1 };
+                self.eagerness = (self.eagerness + steps).min(EAGERNESS_MAX);
+            }
             None => {}
         }
+        filled.is_some_and(|filled| filled >= seats)
     }
 
     /// Stands for a seat at once, if too few are there.
@@ -189,7 +222,7 @@ impl Roles {
         let proof = self
             .mandates
             .iter()
-            .find(|mandate| term.since_epoch < term.epoch && mandate.term().epoch + 1 == term.epoch)
+            .find(|own| term.since_epoch < term.epoch && own.term().epoch + 1 == term.epoch)
             .map(|mandate| mandate.bytes().clone())
             .unwrap_or_default();
         for elector in &candidacy.electors {

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use minicbor::{Decoder, Encoder};
 
-use super::homes::Hint;
+use super::hints::Hint;
 use super::{Output, Roles};
 use crate::invite::PeerAddr;
 use crate::role::ROLE_LEN_MAX;
@@ -63,7 +63,7 @@ impl Roles {
         if let Ok((mandates, contacts)) = read(state) {
             self.stored = mandates;
             for contact in contacts {
-                self.insert_hint(now, contact.id, Hint::new(now, contact, 0));
+                self.insert_hint(now, contact.id, Hint::unsaid(now, contact));
             }
         }
     }

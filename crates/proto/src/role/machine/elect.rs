@@ -96,15 +96,15 @@ impl Roles {
     /// Notes a candidate, cheap checks first.
     fn note(&mut self, now: Instant, from: NodeId, apply: &Apply) -> Result<(), DeclineReason> {
         let (Some(_), Some(plan), Some(unix)) = (self.nonce, self.plan(), self.unix(now)) else {
-            return Err(DeclineReason::NotMine);
+            return Err(DeclineReason::NoElector);
         };
         let term = Term::decode(&apply.term).map_err(|_| DeclineReason::Invalid)?;
         self.check_term(unix, from, &term)?;
-        let at = self.poll_of(now, &term).ok_or(DeclineReason::Full)?;
-        let applicants = &self.polls.get(&at).ok_or(DeclineReason::Full)?.applicants;
+        let at = self.poll_of(now, &term).ok_or(DeclineReason::NoElector)?;
+        let applicants = &self.polls.get(&at).ok_or(DeclineReason::NoElector)?.applicants;
         let known = applicants.iter().position(|one| one.id() == from);
         if known.is_none() && applicants.len() >= APPLICANTS_MAX {
-            return Err(DeclineReason::Full);
+            return Err(DeclineReason::NoElector);
         }
         // Once for each epoch; a seat that is lent at once is renewed.
         if term.kind == Kind::Ordinary && known.is_some() {
@@ -117,7 +117,7 @@ impl Roles {
         }
         let contact = self.linked.get(&from).map(|linked| linked.contact.clone());
         let contact = contact.ok_or(DeclineReason::Invalid)?;
-        let poll = self.polls.get_mut(&at).ok_or(DeclineReason::Full)?;
+        let poll = self.polls.get_mut(&at).ok_or(DeclineReason::NoElector)?;
         let renewed = known.map(|known| poll.applicants.remove(known));
         let (score, bytes) = (term.score(), apply.term.clone());
         poll.applicants.push(Applicant { contact, term, bytes, score, stage: Stage::Noted });
@@ -149,7 +149,7 @@ impl Roles {
         if term.holder != from || !(electors_min(nodes)..=ELECTORS).contains(&electors) {
             Err(DeclineReason::Invalid)
         } else if !is_mine {
-            Err(DeclineReason::NotMine)
+            Err(DeclineReason::NoElector)
         } else if !is_time || term.since_epoch > term.epoch {
             Err(DeclineReason::Time)
         } else {

@@ -1,109 +1,103 @@
-//! The seats that this node uses: found by asking, chosen by load and diversity, verified, kept.
+//! The seats that this node uses: found by asking, chosen by capacity, load and diversity,
+//! verified, kept.
 //!
 //! Whoever is linked is asked first. If nobody knows a seat, the electors of the running epoch do:
 //! they know to whom they gave their votes. A seat that serves enough others says so and names
-//! more. One home is never given up before another is there.
+//! more. One home is never given up before another is there, and who has one is in no hurry.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
 
+use super::hints::FULL;
 use super::{Event, Roles, Search, Timer};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::key::Key;
-use crate::role::Depth;
-use crate::role::NetPrefix;
 use crate::role::epoch::elector_point;
+use crate::role::{Depth, Plan};
 use crate::time::Instant;
 use crate::wire::RoleMessage;
 use crate::wire::role::{Ask, DeclineReason, Declined, Seats, Show};
 
-/// Seats said to be there that are remembered.
-const HINTS_MAX: usize = 64;
-
-/// Linked peers that are asked at a time by a seat, or by a leaf without any home: one that has
-/// some asks one of them.
+/// Linked peers that are asked at a time by who has no home, or too few fellows: others ask one.
 const ASKED_MAX: usize = 3;
 
 /// Electors that are asked at a time.
 const WITNESSES: usize = 4;
 
-/// Longest pause before seats are asked for again if it presses, else [`LOOK`].
+/// Longest pause before seats are asked for again by who has none.
 const ASK_MAX: Duration = Duration::from_secs(60);
 
-/// How long a word about a seat is worth something.
-const HINT_MAX: Duration = Duration::from_secs(600);
-
-/// How long a seat that was not reached, or is full, is left alone at first.
-const PAUSE: Duration = Duration::from_secs(30);
+/// Shortest and longest pause before they are asked for again by who has some.
+const ASK_EASY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(1800));
 
 /// How long a seat may take to show its mandate: it is reached first.
 const SHOW_MAX: Duration = Duration::from_secs(10);
 
-/// Pause between looks at homes when there are enough.
-const LOOK: Duration = Duration::from_secs(300);
+/// Pause between moves from one home to another.
+const MOVE_PAUSE: Duration = Duration::from_secs(600);
 
-/// Part of a load that a network of one's own outweighs: of seats that are as good, those in
-/// different networks.
-const CROWDED: u16 = 64;
+/// How long a home that wants to serve fewer is to be left for another, if one takes us in.
+const MOVE_MAX: Duration = Duration::from_secs(60);
 
-/// Somebody who is said to have a seat.
-#[derive(Debug)]
-pub(super) struct Hint {
-    pub(super) contact: PeerAddr,
-    load: u8,
-    said: Instant,
-    /// Until when it is not asked: it is being asked, did not answer, or is full.
-    not_before: Instant,
-    /// It is being asked to be our home.
-    is_courted: bool,
-    is_dead: bool,
-}
-
-impl Hint {
-    pub(super) fn new(now: Instant, contact: PeerAddr, load: u8) -> Self {
-        Self { contact, load, said: now, not_before: now, is_courted: false, is_dead: false }
-    }
-
-    /// Whether it was said since a moment.
-    pub(super) fn is_since(&self, moment: Instant) -> bool {
-        self.said >= moment
-    }
-
-    /// Whether it may be there.
-    pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        !self.is_dead && now - self.said < HINT_MAX
-    }
+/// A home that wants to serve fewer, and when it said so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Move {
+    from: NodeId,
+    since: Instant,
 }
 
 impl Roles {
-    /// Sees to it that there are enough homes.
+    /// Sees to it that there are enough homes, or fellows.
     pub(super) fn settle_homes(&mut self, now: Instant) {
         let Some(plan) = self.plan().filter(|_| self.is_ready()) else { return };
+        let recheck = self.recheck(now);
         // Seats serve each other: those of the region are known to all of them.
         let has_seat = self.told_seat.is_some();
-        let recheck = self.recheck(now);
-        let wanted = if has_seat { plan.active + plan.standby } else { self.config.homes };
-        let have = if has_seat { self.living(now) } else { self.homes.len() };
-        if have >= wanted {
+        let is_enough = if has_seat {
+            self.living(now) >= plan.active + plan.standby
+        } else {
+            self.homes.len() >= self.config.homes
+        };
+        if is_enough {
             self.ask_pause = self.config.ask;
-            if has_seat {
-                // Fellows that missed each other are named by others.
-                self.look_around(now);
-            }
             self.asked = 0;
-            let next = recheck.map_or(now + LOOK, |at| at.min(now + LOOK));
-            return self.timers.set(Timer::Homes, next.max(now + self.config.ask));
         }
-        let is_pressing =
-            if has_seat { self.are_too_few(now, plan) } else { self.homes.is_empty() };
-        if has_seat || !self.try_homes(now) || is_pressing {
-            self.look_around(now);
+        // Fellows that missed each other are named by others.
+        let may_ask = has_seat || !is_enough;
+        let is_tried = !has_seat && self.try_homes(now);
+        let is_pressing = self.is_pressing(now, plan);
+        if may_ask && now >= self.ask_after && (!is_tried || is_pressing) {
+            self.look_around(now, is_pressing);
             self.consider_acting(now, plan);
+            self.ask_later(now, plan, is_enough);
         }
-        let next = self.ask_pause / 2 + self.draw(self.ask_pause);
-        self.ask_pause = (self.ask_pause * 2).min(if is_pressing { ASK_MAX } else { LOOK });
-        self.timers.set(Timer::Homes, now + next);
+        let next_hint = if has_seat || is_enough { None } else { self.next_hint(now) };
+        let next_ask = (may_ask && (has_seat || self.ask_after > now)).then_some(self.ask_after);
+        let next = [recheck, next_hint, next_ask].into_iter().flatten().min();
+        let next = next.unwrap_or(now + ASK_EASY.1);
+        self.timers.set(Timer::Homes, next.max(now + self.config.ask));
+    }
+
+    /// Whether nobody serves us, or we have a seat and too few fellows.
+    fn is_pressing(&self, now: Instant, plan: Plan) -> bool {
+        if self.told_seat.is_some() { self.are_too_few(now, plan) } else { self.homes.is_empty() }
+    }
+
+    /// Sets when seats are asked for again.
+    fn ask_later(&mut self, now: Instant, plan: Plan, is_enough: bool) {
+        let is_easy = !self.is_pressing(now, plan);
+        if is_enough {
+            self.ask_pause = ASK_EASY.1;
+        } else if is_easy && !self.are_too_few(now, plan) {
+            self.ask_pause = self.ask_pause.max(ASK_EASY.0);
+        }
+        let pause = self.ask_pause / 2 + self.draw(self.ask_pause);
+        self.ask_after = now + pause;
+        self.ask_pause = if is_easy {
+            (self.ask_pause * 2).min(ASK_EASY.1)
+        } else {
+            (self.ask_pause * 3 / 2).min(ASK_MAX)
+        };
     }
 
     /// Looks again at the mandates of homes shortly before they are good no more. When the next one
@@ -124,61 +118,40 @@ impl Roles {
     /// Seats are fewer than they were: looks for others soon.
     pub(super) fn look_for_seats(&mut self, now: Instant) {
         if self.is_ready() {
-            self.ask_pause = self.config.ask;
-            let pause = self.draw(self.config.ask);
-            self.timers.set_no_later(Timer::Homes, now + pause);
+            (self.ask_pause, self.ask_after) = (self.config.ask, now);
+            self.settle_soon(now);
         }
+    }
+
+    fn settle_soon(&mut self, now: Instant) {
+        let pause = self.draw(self.config.ask);
+        self.timers.set_no_later(Timer::Homes, now + pause);
     }
 
     /// Asks as many seats to be our homes as are missing: each that is asked shows a mandate of
     /// some kilobytes. Whether that may be enough.
     fn try_homes(&mut self, now: Instant) -> bool {
-        let is_courted = |hint: &&Hint| hint.is_courted && hint.not_before > now;
-        let courted = self.hints.values().filter(is_courted).count();
-        let missing = self.config.homes.saturating_sub(self.homes.len() + courted);
+        self.drop_late(now);
+        let moving = usize::from(self.moving(now).is_some());
+        let courted = self.hints.values().filter(|hint| hint.is_courted).count();
+        let missing = (self.config.homes + moving).saturating_sub(self.homes.len() + courted);
         (0..missing).all(|_| self.try_home(now))
     }
 
-    /// Asks one more seat to be our home, if there is one: the better of two (Mitzenmacher, *The
-    /// Power of Two Choices in Randomized Load Balancing*, 2001).
+    /// Asks one more seat to be our home, if there is one.
     fn try_home(&mut self, now: Instant) -> bool {
-        let free: Vec<NodeId> = self
-            .hints
-            .iter()
-            .filter(|(id, hint)| {
-                hint.is_fresh(now) && hint.not_before <= now && !self.homes.contains(id)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        if free.is_empty() {
+        let chosen = self.choose_seat(now);
+        let Some(hint) = chosen.and_then(|chosen| self.hints.get_mut(&chosen)) else {
             return false;
-        }
-        let two = [free[self.pick(free.len())], free[self.pick(free.len())]];
-        let nets: BTreeSet<_> =
-            self.homes.iter().filter_map(|home| self.net_of_seat(*home)).collect();
-        let cost = |id: &NodeId| {
-            let load = self.hints.get(id).map_or(u8::MAX, |hint| hint.load);
-            let is_crowded = self.net_of_seat(*id).is_some_and(|net| nets.contains(&net));
-            u16::from(load) + if is_crowded { CROWDED } else { 0 }
         };
-        let Some(chosen) = two.into_iter().min_by_key(cost) else { return false };
-        let Some(hint) = self.hints.get_mut(&chosen) else { return false };
         (hint.not_before, hint.is_courted) = (now + SHOW_MAX, true);
         let contact = hint.contact.clone();
         self.tell(&contact, RoleMessage::Show(Show {}));
         true
     }
 
-    fn net_of_seat(&self, id: NodeId) -> Option<NetPrefix> {
-        if let Some(linked) = self.linked.get(&id) {
-            return linked.net;
-        }
-        let contact = &self.hints.get(&id)?.contact;
-        contact.addrs.first().map(|addr| NetPrefix::of(addr.ip()))
-    }
-
     /// Asks who has seats: those that we know, linked peers, and if they know none the electors.
-    fn look_around(&mut self, now: Instant) {
+    fn look_around(&mut self, now: Instant, is_pressing: bool) {
         let region = self.region();
         let mut peers: Vec<_> = self
             .linked
@@ -191,12 +164,11 @@ impl Roles {
             peers.rotate_left(first);
         }
         peers.sort_by_key(|(is_other, _)| *is_other);
-        let is_alone = self.told_seat.is_some() || self.homes.is_empty();
-        let asked_max = if is_alone { ASKED_MAX } else { 1 };
+        let asked_max = if is_pressing { ASKED_MAX } else { 1 };
         let peers: Vec<_> = peers.into_iter().map(|(_, peer)| peer).take(asked_max).collect();
         self.ask_for_seats(&peers);
         self.asked += 1;
-        let is_known = self.hints.values().any(|hint| hint.is_fresh(now));
+        let is_known = self.hints.values().any(|hint| self.is_fresh(now, hint));
         if let Some(epoch) = self.epoch(now).filter(|_| !is_known && self.asked > 1) {
             self.search(elector_point(region, epoch), WITNESSES, Search::Witnesses);
         }
@@ -217,7 +189,9 @@ impl Roles {
         self.follow(now, Depth::new(seats.bits));
         // A leaf knows its homes, and a seat all of them.
         if self.seats.is_empty() || self.seats.contains_key(&from) {
-            self.seats_named = self.seats_named.max(Some(seats.seats.len()));
+            let known = usize::from(seats.known);
+            self.seats_named = self.seats_named.max(Some(known));
+            self.said_living = Some((now, known));
         }
         let has_seat = self.told_seat.is_some();
         for seat in seats.seats {
@@ -237,43 +211,29 @@ impl Roles {
         }
     }
 
-    pub(super) fn insert_hint(&mut self, now: Instant, id: NodeId, hint: Hint) {
-        if self.hints.len() >= HINTS_MAX && !self.hints.contains_key(&id) {
-            let oldest = self.hints.iter().min_by_key(|(_, hint)| hint.said).map(|(id, _)| *id);
-            if let Some(oldest) = oldest {
-                self.hints.remove(&oldest);
-            }
-        }
-        let Some(known) = self.hints.get_mut(&id) else {
-            self.hints.insert(id, hint);
-            return;
-        };
-        // Who was just found to be gone is not there because somebody has not found out yet.
-        if known.not_before <= now {
-            known.is_dead = false;
-        }
-        (known.contact, known.load, known.said) = (hint.contact, hint.load, now);
-    }
-
     /// A seat showed its mandate, which may have been found valid.
     pub(super) fn present_done(&mut self, now: Instant, id: NodeId) {
         let is_valid = self.seats.get(&id).is_some_and(|seat| !seat.is_lost);
         if !is_valid {
-            return self.not_had(now, id, PAUSE);
+            return self.not_had(now, id, Duration::ZERO);
         }
         if let Some(hint) = self.hints.get_mut(&id) {
-            (hint.not_before, hint.is_courted) = (now, false);
+            hint.is_had(now);
         }
         if self.told_seat.is_some() || self.homes.contains(&id) {
             return;
         }
-        if self.homes.len() >= self.config.homes || !self.is_ready() {
+        let left = self.moving(now).filter(|_| self.homes.len() == self.config.homes);
+        if self.homes.len() >= self.config.homes && left.is_none() || !self.is_ready() {
             // A leaf knows the seats that it uses, and no others: it would not notice their loss.
-            return self.forget_seat(now, id);
+            return self.dismiss(now, id);
         }
         self.homes.insert(id);
         self.keep(id, true);
         self.event(Event::Home { peer: id, held: true });
+        if let Some(left) = left {
+            self.leave(now, left);
+        }
         if self.homes.len() >= self.config.homes {
             self.acting_tries = 0;
         }
@@ -281,19 +241,55 @@ impl Roles {
 
     /// Somebody has no mandate to show, is full, or will not vote.
     pub(super) fn handle_declined(&mut self, now: Instant, from: NodeId, declined: &Declined) {
-        if declined.reason == DeclineReason::NotMine && self.seats.contains_key(&from) {
-            self.forget_seat(now, from);
-            self.hints.remove(&from);
-            self.review(now);
+        if declined.reason == DeclineReason::NoGuest {
+            if let Some(linked) = self.linked.get_mut(&from) {
+                linked.is_guest = false;
+            }
+            return;
         }
-        let pause = Duration::from_secs(declined.retry_after_s.min(3600).into()).max(PAUSE);
+        if declined.reason == DeclineReason::NotMine {
+            if self.seats.contains_key(&from) {
+                self.forget_seat(now, from);
+                self.review(now);
+            }
+            if self.homes.is_empty() {
+                // One that was voted for a moment ago may have its votes in the next.
+                self.hints.remove(&from);
+            } else if let Some(hint) = self.hints.get_mut(&from) {
+                hint.is_gone();
+                self.not_had(now, from, Duration::ZERO);
+            }
+            return self.settle_soon(now);
+        }
+        if let Some(hint) = self.hints.get_mut(&from) {
+            hint.load = if declined.reason == DeclineReason::Full { FULL } else { hint.load };
+        }
+        let is_moved = self.moved.is_some_and(|last| now - last.since < MOVE_PAUSE);
+        if self.homes.contains(&from) && declined.reason == DeclineReason::Full && !is_moved {
+            self.moved = Some(Move { from, since: now });
+        }
+        let pause = Duration::from_secs(declined.retry_after_s.min(3600).into());
         self.not_had(now, from, pause);
     }
 
-    fn not_had(&mut self, now: Instant, id: NodeId, pause: Duration) {
-        if let Some(hint) = self.hints.get_mut(&id) {
-            (hint.not_before, hint.is_courted) = (now + pause, false);
-        }
+    /// The home that is to be left for another.
+    fn moving(&self, now: Instant) -> Option<NodeId> {
+        let moved = self.moved.filter(|moved| now - moved.since < MOVE_MAX);
+        moved.map(|moved| moved.from).filter(|from| self.homes.contains(from))
+    }
+
+    /// Leaves a home for another that is there.
+    fn leave(&mut self, now: Instant, id: NodeId) {
+        self.homes.remove(&id);
+        self.event(Event::Home { peer: id, held: false });
+        self.dismiss(now, id);
+    }
+
+    /// Does not use a seat that showed its mandate.
+    fn dismiss(&mut self, now: Instant, id: NodeId) {
+        let declined = Declined { reason: DeclineReason::NoGuest, retry_after_s: 0 };
+        self.send(id, RoleMessage::Declined(declined));
+        self.forget_seat(now, id);
     }
 
     /// Gives up a home.
@@ -318,9 +314,14 @@ impl Roles {
     /// A peer could not be reached.
     pub(super) fn seat_unreachable(&mut self, now: Instant, id: NodeId) {
         if let Some(hint) = self.hints.get_mut(&id) {
-            (hint.is_dead, hint.not_before, hint.is_courted) = (true, now + PAUSE, false);
+            hint.is_gone();
+            self.not_had(now, id, Duration::ZERO);
             self.lose(now, id);
-            self.look_for_seats(now);
+            if self.homes.is_empty() {
+                self.look_for_seats(now);
+            } else {
+                self.settle_soon(now);
+            }
         }
         self.seat_failed(now, id);
     }

@@ -9,6 +9,8 @@
 //! - `elect`: the ledger of an elector;
 //! - `seat`: what a seat owes to its fellows, and who is one;
 //! - `homes`: the seats that this node uses;
+//! - `hints`: who is said to have a seat, and whom of them to ask;
+//! - `balance`: loads that follow capacities;
 //! - `disk`: what survives a restart;
 //! - `alarm`: noticing that seats are gone;
 //! - `reports`: removing one that does not serve.
@@ -18,8 +20,10 @@
 mod alarm;
 mod api;
 mod apply;
+mod balance;
 mod disk;
 mod elect;
+mod hints;
 mod homes;
 mod known;
 mod reports;
@@ -36,7 +40,8 @@ pub use self::api::*;
 use self::apply::Candidacy;
 pub use self::disk::encode_state;
 use self::elect::{Poll, PollId};
-use self::homes::Hint;
+use self::hints::Hint;
+use self::homes::Move;
 use self::known::Puzzles;
 use self::reports::Case;
 use self::seat::Seat;
@@ -105,6 +110,10 @@ struct Linked {
     net: Option<NetPrefix>,
     /// What it may make us verify.
     costly: TokenBucket,
+    /// When it was told last who has seats, and a digest of those.
+    answered: Option<(Instant, u64)>,
+    /// It was shown our mandate, as somebody whom our seat is to serve.
+    is_guest: bool,
 }
 
 /// Roles. See the module's documentation.
@@ -163,15 +172,22 @@ pub(crate) struct Roles {
     hints: FlatMap<NodeId, Hint>,
     /// When a seat was lost last: what was said before is doubtful.
     doubted: Instant,
-    /// Pause before seats are asked for again.
+    /// How many seats somebody who should know said there are, and when.
+    said_living: Option<(Instant, usize)>,
+    /// Pause before seats are asked for again, and when that is.
     ask_pause: Duration,
+    ask_after: Instant,
     /// Times that seats were asked for, and too few were named.
     asked: u32,
     acting_tries: u32,
+    /// The last home that wanted to serve fewer.
+    moved: Option<Move>,
     /// When others were last told that a seat is lost.
     alarms: FlatMap<NodeId, Instant>,
     cases: FlatMap<Charge, Case>,
     removed: VecDeque<Removal>,
+    /// Beats since we have a seat.
+    beats: u32,
     timers: Timers<Timer>,
     outputs: VecDeque<Output>,
 }
@@ -223,9 +239,13 @@ impl Roles {
             kept: BTreeSet::new(),
             hints: FlatMap::new(),
             doubted: Instant::ZERO,
+            said_living: None,
             ask_pause: config.ask,
+            ask_after: Instant::ZERO,
             asked: 0,
             acting_tries: 0,
+            moved: None,
+            beats: 0,
             alarms: FlatMap::new(),
             cases: FlatMap::new(),
             removed: VecDeque::new(),
@@ -350,6 +370,7 @@ impl Roles {
         self.take_office(now);
         self.drop_old_polls(now);
         self.review(now);
+        self.ask_whether_to_stand(now);
         let pause = self.draw(self.config.applying);
         self.timers.set(Timer::Apply, now + pause);
         self.timers.set_no_later(Timer::Homes, now + pause);
@@ -360,7 +381,8 @@ impl Roles {
         let id = peer.contact.id;
         let net = peer.ip.map(NetPrefix::of);
         let costly = TokenBucket::new(COSTLY.0, COSTLY.1);
-        self.linked.insert(id, Box::new(Linked { contact: peer.contact, net, costly }));
+        let linked = Linked { contact: peer.contact, net, costly, answered: None, is_guest: false };
+        self.linked.insert(id, Box::new(linked));
         for message in self.waiting.remove(&id).unwrap_or_default() {
             self.outputs.push_back(Output::Send(id, message));
         }
@@ -479,7 +501,7 @@ impl Roles {
             rank: mandate.and_then(|_| self.rank()),
             homes: self.homes.iter().copied().collect(),
             seats_known: self.seats.values().filter(|seat| !seat.is_lost).count(),
-            load: self.load,
+            load: self.told_load(),
             bits: self.depth.bits(),
             votes_given: self.votes_given,
             is_solved: self.nonce.is_some(),

@@ -8,7 +8,7 @@ use core::cmp::Reverse;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::homes::Hint;
+use super::hints::{FULL, Hint};
 use super::{Event, Output, Roles, Timer};
 use crate::flat::FlatMap;
 use crate::id::NodeId;
@@ -34,12 +34,21 @@ const WATCHERS: usize = 2;
 /// How long a seat may take to answer when it is asked whether it is there.
 const CHECK: Duration = Duration::from_secs(2);
 
-/// The load above which nobody is taken in.
-const FULL: u8 = u8::MAX;
-
 /// Epochs for which a leaf goes on using a home whose mandate has ended: with the two of the
 /// mandate, a term.
 const GRACE_EPOCHS: u32 = 10;
+
+/// Beats, of five seconds each, after which all fellows are told the load.
+const BEATS_TO_ALL: u32 = 24;
+
+/// Beats after which it is looked at whether our load is above theirs: those of a minute.
+const BEATS_TO_LOOK: u32 = 12;
+
+/// Seats that are named to who is no seat: those of which it needs one or two.
+const NAMED_MAX: usize = 4;
+
+/// Pause between two answers of a seat to one peer that are the same.
+const ANSWER_PAUSE: Duration = Duration::from_secs(30);
 
 /// When who comes to a full seat may come again, and half as much again at random.
 const RETRY_AFTER_S: u16 = 60;
@@ -95,10 +104,14 @@ impl Roles {
             None => self.homes.contains(id),
         };
         let known = self.seats.keys().filter(|id| is_there(id)).count();
-        let said = self.hints.iter().filter(|(id, hint)| {
-            !is_there(id) && hint.is_fresh(now) && hint.is_since(self.doubted)
+        let is_said = |hint: &Hint| self.is_fresh(now, hint) && hint.is_since(self.doubted);
+        let said = self.hints.iter().filter(|(id, hint)| !is_there(id) && is_said(hint));
+        let counted = known + said.count() + usize::from(self.told_seat.is_some());
+        // A leaf is named some of those that there are.
+        let told = self.said_living.filter(|(at, _)| {
+            self.told_seat.is_none() && *at >= self.doubted && now - *at < self.epochs.len()
         });
-        known + said.count() + usize::from(self.told_seat.is_some())
+        counted.max(told.map_or(0, |(_, known)| known))
     }
 
     /// Elected seats that are there, as one who has a seat knows them.
@@ -211,7 +224,8 @@ impl Roles {
     /// We have a mandate that our fellows are to know.
     fn greet(&mut self, now: Instant) {
         let known = self.seats.iter().map(|(id, seat)| (*id, seat.contact.clone()));
-        let said = self.hints.iter().filter(|(_, hint)| hint.is_fresh(now));
+        let is_new = |hint: &Hint| self.is_fresh(now, hint) && hint.is_since(self.doubted);
+        let said = self.hints.iter().filter(|(_, hint)| is_new(hint));
         let said = said.map(|(id, hint)| (*id, hint.contact.clone()));
         let fellows: BTreeMap<_, _> = said.chain(known).collect();
         for (id, contact) in &fellows {
@@ -225,7 +239,7 @@ impl Roles {
     /// Shows our mandate to somebody who is to know that we are its fellow.
     pub(super) fn show_to(&mut self, peer: &PeerAddr) {
         let Some(own) = self.mandates.first().filter(|_| self.told_seat.is_some()) else { return };
-        let present = Present { mandate: own.bytes().clone(), load: self.load };
+        let present = Present { mandate: own.bytes().clone(), load: self.told_load() };
         if let Some(seat) = self.seats.get_mut(&peer.id) {
             seat.knows_us = true;
         }
@@ -246,7 +260,10 @@ impl Roles {
             // Whom else it may ask.
             return self.answer(now, from, &Key::of_node(from));
         }
-        self.send(from, RoleMessage::Present(Present { mandate, load: self.load }));
+        if let Some(linked) = self.linked.get_mut(&from) {
+            linked.is_guest = true;
+        }
+        self.send(from, RoleMessage::Present(Present { mandate, load: self.told_load() }));
     }
 
     pub(super) fn handle_present(&mut self, now: Instant, from: NodeId, present: &Present) {
@@ -310,8 +327,9 @@ impl Roles {
         self.answer(now, from, &ask.key);
     }
 
-    /// Names the seats of the region of a key, the highest ranks first.
-    fn answer(&mut self, now: Instant, to: NodeId, key: &Key) {
+    /// Names seats of the region of a key: all to a seat, the highest ranks first, and some to
+    /// others, those that have capacity left more often.
+    pub(super) fn answer(&mut self, now: Instant, to: NodeId, key: &Key) {
         let region = Region::of(key, self.depth.bits());
         let active = self.plan().map_or(0, |plan| plan.active);
         let mut named: FlatMap<NodeId, (Term, PeerAddr, u8)> = FlatMap::new();
@@ -329,23 +347,57 @@ impl Roles {
             if let Some(own) = self.mandates.first().filter(|_| self.told_seat.is_some()) {
                 // Who asks knows where we are.
                 let contact = PeerAddr { id: self.id, addrs: Vec::new(), homes: Vec::new() };
-                named.insert(self.id, (own.term().clone(), contact, self.load));
+                named.insert(self.id, (own.term().clone(), contact, self.told_load()));
             }
         }
-        named.remove(&to);
+        let is_seat = named.remove(&to).is_some();
+        let digest = named.keys().fold(0u64, |sum, id| sum.wrapping_add(Key::of_node(*id).head()));
+        // Others may name some that have their votes in a moment, and are asked again.
+        let is_limited = self.told_seat.is_some();
+        if let Some(linked) = self.linked.get_mut(&to).filter(|_| is_limited) {
+            let is_told = |(at, told)| told == digest && now - at < ANSWER_PAUSE;
+            if linked.answered.is_some_and(is_told) {
+                return;
+            }
+            linked.answered = Some((now, digest));
+        }
         let mut named: Vec<_> = named.values().collect();
         named.sort_by(|(a, ..), (b, ..)| a.kind.cmp(&b.kind).then(b.score().total_cmp(&a.score())));
-        let hint = |(at, (_, contact, load)): (usize, &&(Term, PeerAddr, u8))| SeatHint {
+        let hint = |(at, (term, contact, load)): (usize, &&(Term, PeerAddr, u8))| SeatHint {
             contact: contact.clone(),
             load: *load,
             is_active: at < active,
+            capacity_log2: term.capacity_log2,
         };
-        let seats = named.iter().enumerate().map(hint).take(RANKS_MAX).collect();
+        let mut seats: Vec<_> = named.iter().enumerate().map(hint).take(RANKS_MAX).collect();
+        // Of those that we elected some may be gone; those lent at once stand in for others.
+        let is_ours = self.told_seat.is_some() && region == self.region();
+        let known = if is_ours { self.living_elected() } else { named.len() };
+        let known = u8::try_from(known).unwrap_or(u8::MAX);
+        if !is_seat {
+            seats = self.draw_some(seats);
+        }
         let removals = self.removals_of(region);
         for removal in removals {
             self.send(to, RoleMessage::Removal(removal));
         }
-        self.send(to, RoleMessage::Seats(Seats { bits: self.depth.bits(), seats }));
+        self.send(to, RoleMessage::Seats(Seats { bits: self.depth.bits(), seats, known }));
+    }
+
+    /// Some of the seats that might be named.
+    fn draw_some(&mut self, mut seats: Vec<SeatHint>) -> Vec<SeatHint> {
+        let mut drawn = Vec::with_capacity(NAMED_MAX);
+        while drawn.len() < NAMED_MAX {
+            let weight = |seat: &SeatHint| Self::naming_weight(seat.load, seat.capacity_log2);
+            let weighted: Vec<_> =
+                seats.iter().map(|seat| (seat.contact.id, weight(seat))).collect();
+            let chosen = self.draw_by(&weighted);
+            let Some(at) = seats.iter().position(|seat| Some(seat.contact.id) == chosen) else {
+                break;
+            };
+            drawn.push(seats.swap_remove(at));
+        }
+        drawn
     }
 
     /// Tells the fellows that watch us that we are there, and looks for those that we watch.
@@ -354,9 +406,18 @@ impl Roles {
             return;
         }
         self.timers.set(Timer::Beat, now + self.config.beat);
-        let beat = Beat { load: self.load, asks: false };
-        for watcher in self.followers(self.id) {
-            self.send(watcher, RoleMessage::Beat(beat.clone()));
+        self.beats = self.beats.wrapping_add(1);
+        if self.beats.is_multiple_of(BEATS_TO_LOOK) {
+            self.even_out(now);
+        }
+        let beat = Beat { load: self.told_load(), asks: false };
+        let told = if self.beats.is_multiple_of(BEATS_TO_ALL) {
+            self.seats.keys().copied().collect()
+        } else {
+            self.followers(self.id)
+        };
+        for fellow in told {
+            self.send(fellow, RoleMessage::Beat(beat.clone()));
         }
         let silence = self.config.beat * MISSED;
         let watched: Vec<_> = self
@@ -386,7 +447,7 @@ impl Roles {
 
     pub(super) fn handle_beat(&mut self, now: Instant, from: NodeId, beat: &Beat) {
         if beat.asks && self.told_seat.is_some() {
-            let beat = Beat { load: self.load, asks: false };
+            let beat = Beat { load: self.told_load(), asks: false };
             self.send(from, RoleMessage::Beat(beat));
         }
         self.heard(now, from, Some(beat.load));
@@ -408,7 +469,7 @@ impl Roles {
         let is_doubted = self.seats.get(&id).is_some_and(|seat| !seat.is_lost);
         if is_doubted && !self.timers.is_set(Timer::Check(id)) {
             if self.linked.contains_key(&id) {
-                self.send(id, RoleMessage::Beat(Beat { load: self.load, asks: true }));
+                self.send(id, RoleMessage::Beat(Beat { load: self.told_load(), asks: true }));
                 self.timers.set(Timer::Check(id), now + CHECK);
             } else if self.told_seat.is_some() {
                 self.lose(now, id);
@@ -420,7 +481,7 @@ impl Roles {
     pub(super) fn lose(&mut self, now: Instant, id: NodeId) {
         if let Some(seat) = self.seats.get_mut(&id).filter(|seat| !seat.is_lost) {
             seat.is_lost = true;
-            self.doubted = now;
+            (self.doubted, self.seats_named) = (now, None);
             self.hints.remove(&id);
             self.drop_home(now, id);
             self.review(now);
@@ -435,15 +496,5 @@ impl Roles {
             self.send(id, RoleMessage::Show(Show {}));
         }
         self.heard(now, id, None);
-    }
-
-    /// Those to be shown, with what is said of them.
-    pub(super) fn note_hint(&mut self, now: Instant, seat: SeatHint) {
-        let id = seat.contact.id;
-        let known = self.linked.get(&id).map(|linked| linked.contact.clone());
-        let contact = known.unwrap_or(seat.contact);
-        if id != self.id {
-            self.insert_hint(now, id, Hint::new(now, contact, seat.load));
-        }
     }
 }

@@ -234,6 +234,34 @@ fn a_full_seat_names_others() {
 }
 
 #[test]
+fn who_is_served_asks_seldom() {
+    let mut world = World::new(120, quick());
+    world.run(secs(1_300));
+    let said =
+        |world: &World| [32, 33].map(|number| world.bytes.get(&number).copied().unwrap_or(0));
+    let before: u64 = said(&world).iter().sum();
+    world.run(secs(3_600));
+    let bytes = said(&world).iter().sum::<u64>() - before;
+    assert!(bytes / 120 < 4_000, "{} bytes a node and hour", bytes / 120);
+    assert!(world.served(3) >= 118, "{}", world.served(3));
+}
+
+#[test]
+fn who_has_more_capacity_serves_more() {
+    let mut world = World::with_capacities(160, quick(), [14, 14, 17, 17]);
+    world.run(secs(4_000));
+    assert!(world.served(3) >= 158, "{}", world.served(3));
+    let mean_guests = |capacity_log2| {
+        let is_of = |seat: &NodeId| world.capacity_log2(*seat) == capacity_log2;
+        let of: Vec<_> = seats(&world).into_iter().filter(is_of).collect();
+        let homes = world.hosts.values().flat_map(|host| host.roles.stats().homes);
+        homes.filter(|home| of.contains(home)).count() as f64 / of.len() as f64
+    };
+    let (slow, fast) = (mean_guests(14), mean_guests(17));
+    assert!(fast >= 2.0 * slow, "{fast} {slow}");
+}
+
+#[test]
 fn three_nodes_elect_nobody() {
     let mut world = World::new(3, config());
     world.run(secs(2_000));

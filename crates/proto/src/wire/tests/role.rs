@@ -63,10 +63,12 @@ fn vote() -> impl Strategy<Value = Vote> {
 }
 
 fn seat() -> impl Strategy<Value = SeatHint> {
-    (contact(), any::<u8>(), any::<bool>()).prop_map(|(contact, load, is_active)| SeatHint {
+    let rest = (any::<u8>(), any::<bool>(), any::<u8>());
+    (contact(), rest).prop_map(|(contact, (load, is_active, capacity_log2))| SeatHint {
         contact,
         load,
         is_active,
+        capacity_log2,
     })
 }
 
@@ -76,6 +78,8 @@ fn reason() -> impl Strategy<Value = DeclineReason> {
         Just(DeclineReason::Time),
         Just(DeclineReason::Invalid),
         Just(DeclineReason::Full),
+        Just(DeclineReason::NoElector),
+        Just(DeclineReason::NoGuest),
     ]
 }
 
@@ -84,8 +88,8 @@ pub(crate) fn role_message() -> impl Strategy<Value = RoleMessage> {
     let apply = (bytes(TERM_LEN_MAX), any::<u64>(), bytes(MANDATE_LEN_MAX));
     prop_oneof![
         any::<[u8; 32]>().prop_map(|key| RoleMessage::Ask(Ask { key: Key::from_bytes(key) })),
-        (any::<u8>(), vec(seat(), 0..=SEATS_MAX))
-            .prop_map(|(bits, seats)| RoleMessage::Seats(Seats { bits, seats })),
+        (any::<u8>(), any::<u8>(), vec(seat(), 0..=SEATS_MAX))
+            .prop_map(|(bits, known, seats)| RoleMessage::Seats(Seats { bits, seats, known })),
         Just(RoleMessage::Show(Show {})),
         (bytes(MANDATE_LEN_MAX), any::<u8>())
             .prop_map(|(mandate, load)| RoleMessage::Present(Present { mandate, load })),
@@ -133,8 +137,9 @@ fn limits_of_role_messages_hold() {
     let id = NodeId::from_bytes([0xff; 32]);
     let home = Home { id, addrs: vec![addr; 4] };
     let contact = PeerAddr { id, addrs: vec![addr; 8], homes: vec![home; 3] };
-    let seat = SeatHint { contact, load: 255, is_active: true };
-    let seats = RoleMessage::Seats(Seats { bits: 32, seats: vec![seat; SEATS_MAX + 9] });
+    let seat = SeatHint { contact, load: 255, is_active: true, capacity_log2: 255 };
+    let seats =
+        RoleMessage::Seats(Seats { bits: 32, seats: vec![seat; SEATS_MAX + 9], known: 255 });
     let Message::Node(NodeMessage::Role(RoleMessage::Seats(read))) =
         Message::decode(&encode_role(seats)[LENGTH_LEN..]).expect("within the limits")
     else {
@@ -156,6 +161,8 @@ fn golden_vectors_of_roles() {
         (1, DeclineReason::Time),
         (2, DeclineReason::Invalid),
         (3, DeclineReason::Full),
+        (4, DeclineReason::NoElector),
+        (5, DeclineReason::NoGuest),
     ] {
         let declined = RoleMessage::Declined(Declined { reason, retry_after_s: 0 });
         assert_eq!(encode_role(declined), hex(&format!("0008 82 1826 a2 00 0{number} 01 00")));

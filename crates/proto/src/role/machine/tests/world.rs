@@ -48,6 +48,8 @@ pub(super) struct World {
     flights: BTreeMap<(Instant, u64), (NodeId, Flight)>,
     sequence: u64,
     config: RoleConfig,
+    /// What nodes lend, by the first two bits of their ids.
+    capacities: [u8; 4],
     /// Bytes of messages sent, by type number.
     pub(super) bytes: BTreeMap<u8, u64>,
 }
@@ -62,6 +64,11 @@ fn contact(id: NodeId) -> PeerAddr {
 
 impl World {
     pub(super) fn new(count: u16, config: RoleConfig) -> Self {
+        let capacities = [config.capacity_log2; 4];
+        Self::with_capacities(count, config, capacities)
+    }
+
+    pub(super) fn with_capacities(count: u16, config: RoleConfig, capacities: [u8; 4]) -> Self {
         let mut world = Self {
             now: Instant::ZERO,
             hosts: BTreeMap::new(),
@@ -69,6 +76,7 @@ impl World {
             flights: BTreeMap::new(),
             sequence: 0,
             config,
+            capacities,
             bytes: BTreeMap::new(),
         };
         for n in 0..count {
@@ -100,7 +108,8 @@ impl World {
         let id = secret.id();
         let mut seed = *id.as_bytes();
         seed[0] ^= 1;
-        let roles = Roles::new(secret.clone(), "main".into(), self.config.clone(), seed);
+        let config = RoleConfig { capacity_log2: self.capacity_log2(id), ..self.config.clone() };
+        let roles = Roles::new(secret.clone(), "main".into(), config, seed);
         let host = Host {
             roles,
             is_alive: true,
@@ -121,6 +130,10 @@ impl World {
     /// What the calendar says.
     pub(super) fn unix(&self) -> UnixTime {
         START + (self.now - Instant::ZERO)
+    }
+
+    pub(super) fn capacity_log2(&self, id: NodeId) -> u8 {
+        self.capacities[usize::from(id.as_bytes()[0] >> 6)]
     }
 
     /// Kills a node and starts it again with what it had on disk.
