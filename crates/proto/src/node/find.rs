@@ -289,7 +289,7 @@ impl Node {
         }
         self.inform_roles(now);
         if let Some(view) = self.view(peer) {
-            self.roles.peer_up(now, view);
+            self.roles.peer_up(now, &view);
         }
         let is_ours = side == Side::Client;
         self.bootstrap.handle_input(now, bootstrap::Input::PeerUp { peer, is_ours });
@@ -315,7 +315,7 @@ impl Node {
             self.index.peer_moved(now, &contact, None, ip);
         }
         if let Some(view) = self.view(peer) {
-            self.roles.peer_moved(view);
+            self.roles.peer_moved(&view);
         }
     }
 

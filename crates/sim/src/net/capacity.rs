@@ -33,6 +33,10 @@ const LENT: u64 = 4;
 /// Of what that makes in a day, owners lend this part.
 const DAY_PART: u64 = 4;
 
+/// Most that a host is credited with in a second, of what its owner lends: 1 Mbit/s. Who lends more is
+/// not elected more often and asked for no more, for a region needs no more of one seat.
+const CREDITED_MAX: u64 = 1 << 17;
+
 /// Pause between looks at how full the allowance is.
 const TELL: Duration = Duration::from_secs(10);
 
@@ -141,6 +145,12 @@ impl Service {
     #[must_use]
     pub fn lent(&self) -> u64 {
         self.capacity / LENT
+    }
+
+    /// Bytes a second that it is credited with: what its load is measured by.
+    #[must_use]
+    pub fn credited(&self) -> u64 {
+        self.lent().min(CREDITED_MAX)
     }
 
     /// Something comes at `at` that `bytes` have to be sent for: how long it waits, if it is not

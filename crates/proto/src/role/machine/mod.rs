@@ -44,6 +44,7 @@ use super::mandate::{Context, Mandate, MandateError};
 use super::report::{Charge, Removal};
 use super::{Depth, Epochs, NetPrefix, Plan, Region};
 use crate::bucket::TokenBucket;
+use crate::cbor::Cbor;
 use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
 use crate::invite::PeerAddr;
@@ -101,10 +102,18 @@ enum Search {
 /// A linked peer.
 #[derive(Debug)]
 struct Linked {
-    contact: PeerAddr,
+    /// Who, and where others reach it: every node has some dozens of these, and few are looked at.
+    contact: Cbor<PeerAddr>,
     net: Option<NetPrefix>,
     /// What it may make us verify.
     costly: TokenBucket,
+}
+
+impl Linked {
+    fn new(peer: &PeerView) -> Box<Self> {
+        let (contact, net) = (Cbor::new(&peer.contact), peer.ip.map(NetPrefix::of));
+        Box::new(Self { contact, net, costly: TokenBucket::new(COSTLY.0, COSTLY.1) })
+    }
 }
 
 /// Roles. See the module's documentation.
@@ -353,11 +362,9 @@ impl Roles {
     }
 
     /// A peer is linked. Its links may be direct, or may become so.
-    pub(crate) fn peer_up(&mut self, now: Instant, peer: PeerView) {
+    pub(crate) fn peer_up(&mut self, now: Instant, peer: &PeerView) {
         let id = peer.contact.id;
-        let net = peer.ip.map(NetPrefix::of);
-        let costly = TokenBucket::new(COSTLY.0, COSTLY.1);
-        self.linked.insert(id, Box::new(Linked { contact: peer.contact, net, costly }));
+        self.linked.insert(id, Linked::new(peer));
         for message in self.waiting.remove(&id).unwrap_or_default() {
             self.outputs.push_back(Output::Send(id, message));
         }
@@ -365,15 +372,20 @@ impl Roles {
     }
 
     /// A linked peer is elsewhere.
-    pub(crate) fn peer_moved(&mut self, peer: PeerView) {
+    pub(crate) fn peer_moved(&mut self, peer: &PeerView) {
         let id = peer.contact.id;
         if let Some(seat) = self.seats.get_mut(&id) {
             seat.contact.clone_from(&peer.contact);
         }
         if let Some(linked) = self.linked.get_mut(&id) {
             linked.net = peer.ip.map(NetPrefix::of);
-            linked.contact = peer.contact;
+            linked.contact = Cbor::new(&peer.contact);
         }
+    }
+
+    /// Where a linked peer is reached.
+    fn contact_of(&self, id: NodeId) -> Option<PeerAddr> {
+        self.linked.get(&id)?.contact.get()
     }
 
     /// The last link to a peer is gone: because a side closed it, or because nothing was heard.

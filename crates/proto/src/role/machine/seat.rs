@@ -253,8 +253,7 @@ impl Roles {
     }
 
     pub(super) fn handle_present(&mut self, now: Instant, from: NodeId, present: &Present) {
-        let Some(linked) = self.linked.get(&from) else { return };
-        let contact = linked.contact.clone();
+        let Some(contact) = self.contact_of(from) else { return };
         if let Some(seat) = self.seats.get_mut(&from)
             && *seat.mandate.bytes() == present.mandate
         {
@@ -445,8 +444,7 @@ impl Roles {
     /// Those to be shown, with what is said of them.
     pub(super) fn note_hint(&mut self, now: Instant, seat: SeatHint) {
         let id = seat.contact.id;
-        let known = self.linked.get(&id).map(|linked| linked.contact.clone());
-        let contact = known.unwrap_or(seat.contact);
+        let contact = self.contact_of(id).unwrap_or(seat.contact);
         if id != self.id {
             self.insert_hint(now, id, Hint::new(now, contact, seat.load));
         }
