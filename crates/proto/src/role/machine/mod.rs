@@ -483,7 +483,7 @@ impl Roles {
 
     pub(crate) fn stats(&self) -> RoleStats {
         let mandate = self.mandates.first().filter(|_| self.told_seat.is_some());
-        let votes = mandate.map_or(&[][..], Mandate::votes);
+        let votes = mandate.map(Mandate::votes).unwrap_or_default();
         RoleStats {
             seat: self.told_seat,
             votes: votes.len(),
