@@ -33,8 +33,8 @@ const LENT: u64 = 4;
 /// Of what that makes in a day, owners lend this part.
 const DAY_PART: u64 = 4;
 
-/// Most that a host is credited with in a second, of what its owner lends: 1 Mbit/s. Who lends more is
-/// not elected more often and asked for no more, for a region needs no more of one seat.
+/// Most that a host is credited with in a second, of what its owner lends: 1 Mbit/s. Who lends more
+/// is not elected more often and asked for no more, for a region needs no more of one seat.
 const CREDITED_MAX: u64 = 1 << 17;
 
 /// Pause between looks at how full the allowance is.

@@ -108,8 +108,8 @@ impl SeatWatch {
         self.held.iter().filter(is_long).map(load).collect()
     }
 
-    /// What all served of what they were credited with who could hold a seat, are honest and were on
-    /// for long enough, in the time that they were on.
+    /// The same of all who could hold one, who are honest and were on for long enough, in the time
+    /// that they were on.
     fn loads_of_eligible(&self, world: &World, least: Duration) -> Vec<f64> {
         let all = self.minutes_on.iter().zip(&world.hosts);
         let is_eligible = |(minutes, host): &(&u32, &Host)| {
