@@ -201,8 +201,8 @@ impl Args {
         Duration::from_secs(u64::from(self.event()) * 60)
     }
 
-    /// When the seats of adversaries begin to count: when it happens where a share of all nodes wants
-    /// seats, else at once.
+    /// When the seats of adversaries begin to count: when it happens where a share of all nodes
+    /// wants seats, else at once.
     #[must_use]
     pub fn elected_at(&self) -> Duration {
         if self.scenario == Scenario::Sybil { self.event_at() } else { Duration::ZERO }

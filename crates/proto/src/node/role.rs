@@ -11,7 +11,7 @@ use crate::egress::class_of;
 use crate::id::NodeId;
 use crate::index::DiskAction;
 use crate::invite::PeerAddr;
-use crate::role::{self, NetPrefix, PeerView, RoleStats};
+use crate::role::{self, NetPrefix, PeerView, Region, RoleStats};
 use crate::time::Instant;
 use crate::wire::NodeMessage;
 
@@ -124,6 +124,12 @@ impl Node {
             Some(link) if is_direct => self.outputs.push_back(Output::CloseIfIdle(link)),
             None | Some(_) => {}
         }
+    }
+
+    /// Our seat: of which region, and whether it serves.
+    #[must_use]
+    pub fn seat(&self) -> Option<(Region, bool)> {
+        self.roles.seat()
     }
 
     /// Roles at this moment.

@@ -2,9 +2,9 @@
 //!
 //! What elections of the last hours would have made of those who are on is worked out by the rules
 //! of [`baran_proto::role`]: ranks by `Term::score`, the electors that stand nearest to each
-//! epoch's point, a majority of votes. Nobody is probed and no capacity is measured wrong. The mandates
-//! are real ones: each node finds its own on its disk when it starts for the first time, with the
-//! contacts of seats, and verifies what it is shown as always.
+//! epoch's point, a majority of votes. Nobody is probed and no capacity is measured wrong. The
+//! mandates are real ones: each node finds its own on its disk when it starts for the first time,
+//! with the contacts of seats, and verifies what it is shown as always.
 
 use core::time::Duration;
 use std::collections::BTreeMap;

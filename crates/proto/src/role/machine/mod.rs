@@ -467,6 +467,11 @@ impl Roles {
         self.seats.contains_key(&id)
     }
 
+    /// Our seat: of which region, and whether it serves.
+    pub(crate) fn seat(&self) -> Option<(Region, bool)> {
+        self.told_seat
+    }
+
     pub(crate) fn stats(&self) -> RoleStats {
         let mandate = self.mandates.first().filter(|_| self.told_seat.is_some());
         let votes = mandate.map_or(&[][..], Mandate::votes);

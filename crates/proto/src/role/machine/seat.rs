@@ -48,6 +48,8 @@ const RETRY_AFTER_S: u16 = 60;
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) mandate: Mandate,
+    /// Of its term: it takes two hashes, and ranks are looked at often.
+    score: f64,
     pub(super) contact: PeerAddr,
     pub(super) load: u8,
     /// When it last said anything.
@@ -76,10 +78,11 @@ impl Roles {
     fn ranks(&self) -> Vec<&Term> {
         let ours = self.mandates.first().filter(|_| self.told_seat.is_some()).map(Mandate::term);
         let others = self.seats.values().filter(|seat| !seat.is_lost);
-        let mut terms: Vec<_> = others.map(|seat| seat.mandate.term()).chain(ours).collect();
+        let others = others.map(|seat| (seat.mandate.term(), seat.score));
+        let mut terms: Vec<_> = others.chain(ours.map(|term| (term, term.score()))).collect();
         // Seats that are lent at once come after those that were elected.
-        terms.sort_by(|a, b| a.kind.cmp(&b.kind).then(b.score().total_cmp(&a.score())));
-        terms
+        terms.sort_by(|(a, x), (b, y)| a.kind.cmp(&b.kind).then(y.total_cmp(x)));
+        terms.into_iter().map(|(term, _)| term).collect()
     }
 
     /// Our place among them, from 0.
@@ -293,8 +296,9 @@ impl Roles {
             return;
         }
         let knows_us = self.seats.get(&id).is_some_and(|seat| seat.knows_us);
-        let seat =
-            Seat { mandate, contact, load, heard: now, is_lost: false, knows_us, failures: 0 };
+        let score = mandate.term().score();
+        let (heard, is_lost, failures) = (now, false, 0);
+        let seat = Seat { mandate, score, contact, load, heard, is_lost, knows_us, failures };
         self.seats.insert(id, Box::new(seat));
     }
 
@@ -334,7 +338,8 @@ impl Roles {
         }
         named.remove(&to);
         let mut named: Vec<_> = named.values().collect();
-        named.sort_by(|(a, ..), (b, ..)| a.kind.cmp(&b.kind).then(b.score().total_cmp(&a.score())));
+        // Scores are above zero, so their bits are in the same order.
+        named.sort_by_cached_key(|(term, ..)| (term.kind, Reverse(term.score().to_bits())));
         let hint = |(at, (_, contact, load)): (usize, &&(Term, PeerAddr, u8))| SeatHint {
             contact: contact.clone(),
             load: *load,
