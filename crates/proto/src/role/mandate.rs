@@ -153,8 +153,8 @@ impl Mandate {
         Self { bytes: encoder.into_writer().into(), term: term.clone(), votes, nonce }
     }
 
-    /// Verifies a mandate: the one function by which everybody does. Of the capacity that is claimed
-    /// it has what electors measured.
+    /// Verifies a mandate: the one function by which everybody does. Of the capacity that is
+    /// claimed it has what electors measured.
     ///
     /// # Errors
     ///
