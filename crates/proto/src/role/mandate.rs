@@ -122,14 +122,6 @@ pub enum MandateError {
         /// Votes that are needed.
         quorum: usize,
     },
-    /// More capacity is claimed than electors measured.
-    #[error("a capacity of 2^{claimed} is claimed, 2^{measured} was measured")]
-    Capacity {
-        /// As the term says.
-        claimed: u8,
-        /// The median.
-        measured: u8,
-    },
 }
 
 impl Mandate {
@@ -159,7 +151,8 @@ impl Mandate {
         Self { bytes: encoder.into_writer().into(), term: term.clone() }
     }
 
-    /// Verifies a mandate: the one function by which everybody does.
+    /// Verifies a mandate: the one function by which everybody does. Of the capacity that is
+    /// claimed it has what electors measured.
     ///
     /// # Errors
     ///
@@ -178,7 +171,7 @@ impl Mandate {
             return Err(MandateError::Electors { claimed, least });
         }
         let counted = parsed.count(context)?;
-        mandate.check_capacity(&counted)?;
+        let measured = median(counted.iter().filter_map(|vote| vote.measured_log2));
         if !(context.is_solved)(term.holder, parsed.nonce) {
             return Err(MandateError::Puzzle(term.holder));
         }
@@ -186,7 +179,10 @@ impl Mandate {
         if !(context.verify)(&term.holder, &signed, &parsed.signature) {
             return Err(MandateError::Signature(term.holder));
         }
-        Ok(parsed.mandate)
+        let mut mandate = parsed.mandate;
+        let claimed = mandate.term.capacity_log2;
+        mandate.term.capacity_log2 = measured.unwrap_or(u8::MAX).min(claimed);
+        Ok(mandate)
     }
 
     /// Whether it is the time of the term, on a clock that is off by no more than the skew.
@@ -211,16 +207,6 @@ impl Mandate {
             return Err(MandateError::FromTheFuture);
         }
         Ok(())
-    }
-
-    fn check_capacity(&self, counted: &[&Vote]) -> Result<(), MandateError> {
-        let claimed = self.term.capacity_log2;
-        match median(counted.iter().filter_map(|vote| vote.measured_log2)) {
-            Some(measured) if claimed > measured => {
-                Err(MandateError::Capacity { claimed, measured })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// As it is sent.

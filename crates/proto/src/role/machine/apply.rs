@@ -13,7 +13,7 @@ use super::{Roles, Search, Timer};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::role::epoch::elector_point;
-use crate::role::mandate::{Mandate, MandateError, expiry, median};
+use crate::role::mandate::{Mandate, expiry, median};
 use crate::role::term::{Kind, RANKS_MAX, ROLE_INDEX, ROLE_RELAY, ROLE_SIGNAL, Term, Vote, digest};
 use crate::role::{ELECTORS, Plan};
 use crate::time::Instant;
@@ -178,6 +178,13 @@ impl Roles {
         nodes: &[PeerAddr],
     ) {
         let Some(nonce) = self.nonce else { return };
+        let electors = nodes.iter().filter(|node| node.id != self.id).take(ELECTORS);
+        candidacy.electors = electors.cloned().collect();
+        // A look-up counts a small network better than an estimate does: too high a quorum cannot
+        // be had, and who counts too few is not believed.
+        let found = u8::try_from(candidacy.electors.len()).unwrap_or(u8::MAX);
+        candidacy.term.electors = found;
+        candidacy.bytes = candidacy.term.encode();
         let term = &candidacy.term;
         let proof = self
             .mandates
@@ -185,8 +192,6 @@ impl Roles {
             .find(|mandate| term.since_epoch < term.epoch && mandate.term().epoch + 1 == term.epoch)
             .map(|mandate| mandate.bytes().clone())
             .unwrap_or_default();
-        let electors = nodes.iter().filter(|node| node.id != self.id).take(ELECTORS);
-        candidacy.electors = electors.cloned().collect();
         for elector in &candidacy.electors {
             let (term, mandate) = (candidacy.bytes.clone(), proof.clone());
             self.tell(elector, RoleMessage::Apply(Apply { term, nonce, mandate }));
@@ -228,21 +233,13 @@ impl Roles {
             }
             let measured = median(votes.iter().filter_map(|vote| vote.measured_log2));
             let mandate = Mandate::sign(&self.secret, &self.network, term, votes, nonce);
-            match self.verify(now, mandate.bytes()) {
-                Ok(mandate) => {
-                    self.mandates.push(mandate);
-                    self.introduce(candidacy);
-                    false
-                }
-                Err(MandateError::Capacity { measured, .. }) => {
-                    self.measured_log2 = Some(measured);
-                    false
-                }
-                Err(_) => {
-                    self.measured_log2 = measured.or(self.measured_log2);
-                    term.kind == Kind::Acting
-                }
-            }
+            self.measured_log2 = measured.or(self.measured_log2);
+            let Ok(mandate) = self.verify(now, mandate.bytes()) else {
+                return term.kind == Kind::Acting;
+            };
+            self.mandates.push(mandate);
+            self.introduce(candidacy);
+            false
         });
         // Those that began meanwhile, by the outputs of this very call, there are none.
         self.candidacies.append(&mut standing);

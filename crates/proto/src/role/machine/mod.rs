@@ -246,10 +246,13 @@ impl Roles {
 
     /// The calendar was looked at.
     pub(crate) fn handle_clock(&mut self, now: Instant, unix: UnixTime) {
-        self.calendar = Some((now, unix));
+        let is_first = self.calendar.replace((now, unix)).is_none();
         self.up_since.get_or_insert(now);
         self.schedule_epoch(now);
-        self.begin(now);
+        // A driver tells the calendar every few seconds.
+        if is_first {
+            self.begin(now);
+        }
     }
 
     /// Our puzzle is solved.

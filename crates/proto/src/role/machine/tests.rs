@@ -98,6 +98,25 @@ fn a_hundred_nodes_elect_eight_seats_and_four_that_wait() {
 }
 
 #[test]
+fn nobody_stands_twice_because_the_calendar_is_told_again() {
+    let asked = |is_told_often: bool| {
+        let mut world = World::new(40, quick());
+        for _ in 0..140 {
+            world.run(secs(10));
+            let (now, unix) = (world.now, world.unix());
+            let all: Vec<_> = world.alive().filter(|_| is_told_often).collect();
+            for id in all {
+                world.host(id).roles.handle_clock(now, unix);
+            }
+        }
+        assert_eq!((world.count().0, world.count().2), (5, 0), "elected, none at once");
+        world.bytes[&36]
+    };
+    let (once, often) = (asked(false), asked(true));
+    assert!(often * 4 <= once * 5, "{often} bytes of Apply for {once}");
+}
+
+#[test]
 fn incumbents_stay_until_their_term_is_over() {
     let mut world = World::new(40, quick());
     world.run(secs(1_400));

@@ -259,13 +259,18 @@ fn puzzles_are_solved() {
 #[test]
 fn capacity_is_what_most_measured() {
     let mut fast = Election::new();
+    let capacity = |election: &Election| {
+        let mandate = verify_among(80.0, election.hold().bytes(), now()).expect("it is valid");
+        mandate.term().capacity_log2
+    };
     fast.measures[0] = Some(10);
-    assert_eq!(verify(&fast), Ok(()), "one alone does not bind");
+    assert_eq!(capacity(&fast), 20, "one alone does not bind");
     fast.measures[1] = Some(30);
-    let capacity = Err(MandateError::Capacity { claimed: 20, measured: 10 });
-    assert_eq!(verify(&fast), capacity, "of two the lower");
-    fast.measures[2] = Some(20);
-    assert_eq!(verify(&fast), Ok(()));
+    assert_eq!(capacity(&fast), 10, "of two the lower");
+    fast.measures[2] = Some(18);
+    assert_eq!(capacity(&fast), 18);
+    fast.measures[0] = Some(25);
+    assert_eq!(capacity(&fast), 20, "never more than is claimed");
     assert_eq!(median([3, 1, 2, 9].into_iter()), Some(2));
 }
 

@@ -111,11 +111,16 @@ impl World {
             secret,
         };
         self.hosts.insert(id, host);
-        let (now, unix) = (self.now, START + (self.now - Instant::ZERO));
+        let (now, unix) = (self.now, self.unix());
         let host = self.host(id);
         host.roles.restore(now, &host.state);
         host.roles.handle_clock(now, unix);
         host.roles.set_nonce(now, 1);
+    }
+
+    /// What the calendar says.
+    pub(super) fn unix(&self) -> UnixTime {
+        START + (self.now - Instant::ZERO)
     }
 
     /// Kills a node and starts it again with what it had on disk.
