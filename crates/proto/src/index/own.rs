@@ -301,18 +301,18 @@ impl Index {
         }
     }
 
-    /// Our node record goes to those of its region that are linked, and to the nearest nodes and
-    /// the seats of our region among them in any case: no look-up is needed, and they hand it on to
-    /// the rest when they reconcile.
+    /// Our node record goes to the nearest nodes and the seats of our region that are linked, no
+    /// look-up is needed; without enough seats to everybody of its region who is linked.
     fn store_nearby(&mut self, now: Instant, number: u64, record: Record) {
         let (near, region) = (self.near(now), self.region(RecordKind::Node));
+        let has_seats = self.seats.are_enough(&self.key);
         let targets: BTreeSet<_> = self
             .linked
             .values()
             .filter(|linked| linked.serves)
             .filter(|linked| {
                 near.contains(&linked.id)
-                    || linked.key.distance(&self.key) <= region
+                    || !has_seats && linked.key.distance(&self.key) <= region
                     || self.seats.shared_with(linked.id).is_some()
             })
             .map(|linked| linked.id)
