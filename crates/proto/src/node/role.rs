@@ -60,10 +60,6 @@ impl Node {
                 self.outputs.push_back(Output::Disk { token: DISK_TOKEN, action });
             }
             role::Output::Event(event) => {
-                if let role::Event::Home { .. } = event {
-                    // Seats rank first among our homes.
-                    self.tell_homes(now);
-                }
                 self.event(Event::Role(event));
             }
         }
