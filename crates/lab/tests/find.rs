@@ -41,3 +41,8 @@ fn calendars_may_differ_by_a_day() -> Result<()> {
 fn a_value_outlives_its_author_and_most_of_its_holders() -> Result<()> {
     check(Scene::Records)
 }
+
+#[test]
+fn two_dozen_elect_seats_and_outlive_the_loss_of_all() -> Result<()> {
+    check(Scene::Seats)
+}

@@ -2,6 +2,7 @@
 
 use core::str::FromStr;
 use core::time::Duration;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -37,6 +38,9 @@ pub struct Args {
     /// Several seeds, one run after another; medians and ranges of the figures
     #[arg(long, value_name = "FIRST..LAST", conflicts_with_all = ["seed", "plot", "trace_hash"])]
     pub seeds: Option<Seeds>,
+    /// Runs at a time, with several seeds
+    #[arg(long, value_name = "N", default_value = "1", requires = "seeds")]
+    pub jobs: NonZeroUsize,
     /// By what rule nodes serve others
     #[arg(long, value_enum, default_value_t = Policy::Mandate)]
     pub policy: Policy,
@@ -164,6 +168,7 @@ impl Args {
             nodes: 1_000,
             seed: 1,
             seeds: None,
+            jobs: NonZeroUsize::MIN,
             policy: Policy::Mandate,
             minutes: None,
             event: None,
@@ -201,8 +206,8 @@ impl Args {
         Duration::from_secs(u64::from(self.event()) * 60)
     }
 
-    /// When the seats of adversaries begin to count: when it happens where a share of all nodes wants
-    /// seats, else at once.
+    /// When the seats of adversaries begin to count: when it happens where a share of all nodes
+    /// wants seats, else at once.
     #[must_use]
     pub fn elected_at(&self) -> Duration {
         if self.scenario == Scenario::Sybil { self.event_at() } else { Duration::ZERO }

@@ -12,6 +12,7 @@ pub mod args;
 pub mod cache;
 pub mod draw;
 pub mod engine;
+pub mod jobs;
 pub mod net;
 pub mod plot;
 pub mod policy;
@@ -76,11 +77,12 @@ impl Sim {
 /// If the output or the plot cannot be written.
 pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<bool> {
     if let Some(seeds) = args.seeds {
-        let one = |seed| {
-            let args = Args { seed, ..args.clone() };
-            scenario::run(&args, Progress::labelled(format!("seed {seed}: ")))
+        let all: Vec<_> = (seeds.first..=seeds.last).collect();
+        let one = |seed: &u64| {
+            let args = Args { seed: *seed, ..args.clone() };
+            scenario::run(&args, Progress::of(args.jobs, format!("seed {seed}: ")))
         };
-        let summary = Summary { reports: (seeds.first..=seeds.last).map(one).collect() };
+        let summary = Summary { reports: jobs::run_all(args.jobs, &all, one) };
         if json {
             writeln!(out, "{}", summary.to_json()).context("write the report")?;
         } else {

@@ -88,8 +88,8 @@ fn seconds(seconds: f64) -> Duration {
 
 impl World {
     /// Fills the world: as many hosts on as asked for, each with a cache of a former run and the
-    /// seats that it had, and with churn as many others that are off. A share of those who are on works against the others.
-    /// They are switched on within `within`, in random order.
+    /// seats that it had, and with churn as many others that are off. A share of those who are on
+    /// works against the others. They are switched on within `within`, in random order.
     pub fn populate(&mut self, config: &Config, within: Duration, adversaries: f64) {
         let on = config.nodes as f64;
         let off = if config.churn_per_h > 0.0 { on / config.availability - on } else { 0.0 };

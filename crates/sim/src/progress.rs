@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 /// Least pause between two lines.
@@ -25,10 +26,11 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// With some words before all others.
+    /// With some words before all others; of several at a time nothing is shown.
     #[must_use]
-    pub fn labelled(label: String) -> Self {
-        Self { label, ..Self::default() }
+    pub fn of(jobs: NonZeroUsize, label: String) -> Self {
+        let all = Self::default();
+        Self { label, is_shown: all.is_shown && jobs == NonZeroUsize::MIN, ..all }
     }
 
     /// Says how far it is: a share, and a few words.

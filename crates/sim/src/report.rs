@@ -20,6 +20,17 @@ pub enum Target {
     AtMost(f64),
 }
 
+impl Target {
+    /// Whether a value is what it should be.
+    #[must_use]
+    pub fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+}
+
 /// A figure.
 #[derive(Debug, Clone)]
 pub struct Figure {
@@ -60,11 +71,7 @@ impl Figure {
     /// Whether it is what it should be.
     #[must_use]
     pub fn is_met(&self) -> bool {
-        match self.target {
-            None => true,
-            Some(Target::AtLeast(least)) => self.value >= least,
-            Some(Target::AtMost(most)) => self.value <= most,
-        }
+        self.target.is_none_or(|target| target.is_met(self.value))
     }
 
     /// A value of this figure's, with its unit.

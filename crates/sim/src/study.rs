@@ -2,16 +2,18 @@
 
 use core::fmt::Write;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::args::{Args, Scenario};
+use crate::jobs::{processor_s, run_all};
 use crate::plot::{self, Panel, Series};
 use crate::policy::Policy;
 use crate::progress::Progress;
-use crate::report::Report;
+use crate::report::{Report, Target};
 use crate::scenario;
 use crate::summary::Summary;
 
@@ -26,6 +28,56 @@ const SCENARIOS: [Scenario; 9] = [
     Scenario::Sybil,
     Scenario::Partition,
     Scenario::Fairness,
+];
+
+/// What our own policy should do (design §11): in which scenario, by which figure.
+const TARGETS: [(&str, Scenario, &str, Target); 11] = [
+    (
+        "all nodes restart within 10 s: 99 % of look-ups work after",
+        Scenario::MassRestart,
+        "recovered_99_s",
+        Target::AtMost(45.0),
+    ),
+    (
+        "all seats are gone for good: 99 % of look-ups work after",
+        Scenario::AllSeatsLost,
+        "recovered_99_s",
+        Target::AtMost(75.0),
+    ),
+    (
+        "30 % of the seats are lost: look-ups, worst ten seconds",
+        Scenario::Lose30,
+        "lookup_success_min",
+        Target::AtLeast(0.99),
+    ),
+    ("50 %/h churn: look-ups", Scenario::Churn, "lookups_found", Target::AtLeast(0.995)),
+    (
+        "50 %/h churn: values alive without their publisher",
+        Scenario::Churn,
+        "orphans_alive",
+        Target::AtLeast(0.999),
+    ),
+    ("20 % Sybils: their seats", Scenario::Sybil, "sybil_seat_share", Target::AtMost(0.25)),
+    ("20 % Sybils: look-ups", Scenario::Sybil, "lookup_success_mean", Target::AtLeast(0.99)),
+    (
+        "control traffic per node and hour, over a day with 30 %/h churn",
+        Scenario::Fairness,
+        "control_bytes_per_node_hour",
+        Target::AtMost(20_000.0),
+    ),
+    ("Jain's index among seats, a day", Scenario::Fairness, "jain_seats", Target::AtLeast(0.95)),
+    (
+        "Jain's index among eligible nodes, a day",
+        Scenario::Fairness,
+        "jain_eligible_24h",
+        Target::AtLeast(0.8),
+    ),
+    (
+        "served above an owner's limit, a day",
+        Scenario::Fairness,
+        "bytes_over_owner_limit",
+        Target::AtMost(0.0),
+    ),
 ];
 
 /// Columns of the table of our own policy.
@@ -57,6 +109,9 @@ pub struct StudyArgs {
     /// These policies alone
     #[arg(long, value_enum, value_name = "POLICY,...", value_delimiter = ',')]
     pub policies: Vec<Policy>,
+    /// Runs at a time
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub jobs: NonZeroUsize,
     /// Virtual time of each run [default: as for each scenario]
     #[arg(long, value_name = "M")]
     #[arg(value_parser = clap::value_parser!(u32).range(4..=100_000))]
@@ -97,6 +152,10 @@ pub fn run(args: &StudyArgs) -> Result<bool> {
         }
         page.push_str(&section(args, *nodes, &all));
     }
+    if let Some(seconds) = processor_s() {
+        page.push_str(&format!("All runs together took {seconds:.0} s of processor time.\n"));
+        fs::write(&args.out, &page).with_context(|| format!("write {}", args.out.display()))?;
+    }
     Ok(is_met)
 }
 
@@ -111,16 +170,22 @@ impl StudyArgs {
 }
 
 fn compare(args: &StudyArgs, nodes: u32, scenario: Scenario) -> Comparison {
-    let runs = |policy: Policy| {
-        let one = |seed| {
-            let label = format!("{nodes} {} {} {seed}: ", scenario.name(), policy.name());
-            let args = Args { nodes, seed, policy, minutes: args.minutes, ..Args::new(scenario) };
-            scenario::run(&args, Progress::labelled(label))
-        };
-        Summary { reports: (1..=args.seeds).map(one).collect() }
-    };
-    let of = args.policies().iter().map(|policy| (*policy, runs(*policy))).collect();
-    Comparison { scenario, of }
+    let policies = args.policies();
+    let runs: Vec<_> =
+        policies.iter().flat_map(|policy| (1..=args.seeds).map(|seed| (*policy, seed))).collect();
+    let jobs = args.jobs;
+    let mut reports = run_all(jobs, &runs, |(policy, seed)| {
+        let (policy, seed) = (*policy, *seed);
+        let label = format!("{nodes} {} {} {seed}: ", scenario.name(), policy.name());
+        let args = Args { nodes, seed, policy, minutes: args.minutes, ..Args::new(scenario) };
+        (policy, scenario::run(&args, Progress::of(jobs, label)))
+    });
+    let of = policies.iter().map(|policy| {
+        let is_of = |(other, _): &mut (Policy, Report)| other == policy;
+        let reports = reports.extract_if(.., is_of).map(|(_, report)| report).collect();
+        (*policy, Summary { reports })
+    });
+    Comparison { scenario, of: of.collect() }
 }
 
 fn preface(args: &StudyArgs) -> String {
@@ -129,7 +194,7 @@ fn preface(args: &StudyArgs) -> String {
         "# How the network heals\n\n\
          Written by `baran sim report --nodes {} --seeds {}`. What the model is, what the policies \
          are and what is left out: [sim.md](sim.md). With several seeds, figures are the median \
-         and the range.\n\n",
+         and the range; a target is met if every seed meets it.\n\n",
         sizes.join(","),
         args.seeds
     )
@@ -137,6 +202,7 @@ fn preface(args: &StudyArgs) -> String {
 
 fn section(args: &StudyArgs, nodes: u32, all: &[Comparison]) -> String {
     let mut page = format!("## {nodes} nodes\n\n");
+    page.push_str(&targets(all));
     let policies: Vec<_> = args.policies().iter().map(|policy| policy.name()).collect();
     page.push_str(
         "Seconds until 99 % of look-ups work for good, and the share that works in the worst ten \
@@ -162,6 +228,34 @@ fn section(args: &StudyArgs, nodes: u32, all: &[Comparison]) -> String {
     for one in all {
         page.push_str(&format!("![{}](plots/{})\n\n", one.title(nodes), one.plot_name(nodes)));
     }
+    page
+}
+
+/// What our own policy should do and what it does.
+fn targets(all: &[Comparison]) -> String {
+    let mut page = String::new();
+    row(&mut page, "`mandate`", ["target", "measured", ""].map(str::to_owned).into_iter());
+    row(&mut page, "---", ["---"; 3].map(str::to_owned).into_iter());
+    for (what, scenario, key, target) in TARGETS {
+        let ours = all.iter().find(|one| one.scenario == scenario).and_then(Comparison::ours);
+        let Some((runs, figure)) = ours.and_then(|runs| Some((runs, runs.figure(key)?))) else {
+            continue;
+        };
+        let (sign, limit) = match target {
+            Target::AtLeast(least) => ("≥", least),
+            Target::AtMost(most) => ("≤", most),
+        };
+        let met = runs.reports.iter().filter_map(|one| one.value(key));
+        let met = met.filter(|value| target.is_met(*value)).count();
+        let verdict = match runs.reports.len() {
+            all if met == all => "met".into(),
+            1 => "**missed**".into(),
+            all => format!("**missed** by {} of {all}", all - met),
+        };
+        let cells = [format!("{sign} {}", figure.show(limit)), runs.show(key), verdict];
+        row(&mut page, what, cells.into_iter());
+    }
+    page.push('\n');
     page
 }
 
@@ -239,6 +333,7 @@ mod tests {
             seeds: 1,
             scenarios: vec![Scenario::Lose30],
             policies: vec![Policy::Mandate, Policy::Fixed],
+            jobs: NonZeroUsize::new(2).expect("not zero"),
             minutes: Some(4),
             out: out.clone(),
         };
@@ -250,6 +345,7 @@ mod tests {
             page.contains("|  | mandate | fixed |\n| --- | --- | --- |\n| lose-30 |"),
             "{page}"
         );
+        assert!(page.contains("worst ten seconds | ≥ 99.00 % | "), "{page}");
         assert!(svg.contains("seats") && svg.contains("fixed"));
     }
 }

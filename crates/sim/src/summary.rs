@@ -38,11 +38,18 @@ impl Summary {
         self.reports.first().map_or(&[], |report| &report.figures)
     }
 
+    /// A figure of the first run.
+    #[must_use]
+    pub fn figure(&self, key: &str) -> Option<&Figure> {
+        self.figures().iter().find(|figure| figure.key == key)
+    }
+
     /// A figure as people read it: the median, and the range if there is one.
     #[must_use]
     pub fn show(&self, key: &str) -> String {
-        let figure = self.figures().iter().find(|figure| figure.key == key);
-        let (Some(figure), Some(spread)) = (figure, self.spread(key)) else { return "-".into() };
+        let (Some(figure), Some(spread)) = (self.figure(key), self.spread(key)) else {
+            return "-".into();
+        };
         let median = figure.show(spread.median);
         if spread.least == spread.most {
             return median;

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::status::{Channel, channels};
+use super::status::{Channel, channels, pairs};
 use super::{Path, list, ms, short, texts};
 use crate::rate;
 
@@ -238,9 +238,8 @@ impl fmt::Display for Roles {
         let rate = rate::human(self.serve.rate_bytes_per_s);
         write!(f, "limits     {rate}/s, {reservations_max} reservations, ")?;
         writeln!(f, "{}", hours.as_deref().unwrap_or("at any hour"))?;
-        let pair = |channel: &Channel| format!("{}-{}", short(&channel.from), short(&channel.to));
         writeln!(f, "serving    {}", ids(&self.relay.serving))?;
-        writeln!(f, "relaying   {}", list(&self.relay.channels, pair))?;
+        writeln!(f, "relaying   {}", pairs(&self.relay.channels))?;
         writeln!(f, "relayed    {}", rate::human(self.relay.bytes))?;
         let Index { records, record_bytes, requests_served, answer_bytes } = &self.index;
         writeln!(f, "keeps      {records} records for others, {}", rate::human(*record_bytes))?;

@@ -1,5 +1,6 @@
 //! What `baran status` writes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -44,6 +45,9 @@ pub(crate) struct Status {
     /// The peers that it is connected to.
     pub(crate) peers: Vec<Peer>,
 }
+
+/// Pairs of peers that are shown to a person.
+const PAIRS_SHOWN: usize = 8;
 
 /// What a node knows of the index and does for it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -166,6 +170,24 @@ pub(super) fn channels(relay: &baran::RelayStatus) -> Vec<Channel> {
     relay.channels.iter().map(text).collect()
 }
 
+/// Each pair once, with the number of its channels, and how many pairs are left out.
+pub(super) fn pairs(channels: &[Channel]) -> String {
+    let mut counts: BTreeMap<[&str; 2], usize> = BTreeMap::new();
+    for channel in channels {
+        let mut pair = [short(&channel.from), short(&channel.to)];
+        pair.sort_unstable();
+        *counts.entry(pair).or_default() += 1;
+    }
+    let text = |([a, b], count): (&[&str; 2], &usize)| match count {
+        1 => format!("{a}-{b}"),
+        _ => format!("{a}-{b} ×{count}"),
+    };
+    let shown: Vec<_> = counts.iter().take(PAIRS_SHOWN).map(text).collect();
+    let more = counts.len() - shown.len();
+    let shown = list(&shown, Clone::clone);
+    if more == 0 { shown } else { format!("{shown} and {more} more pairs") }
+}
+
 impl From<&baran::PeerStatus> for Peer {
     fn from(peer: &baran::PeerStatus) -> Self {
         Self {
@@ -191,8 +213,7 @@ impl fmt::Display for Status {
         writeln!(f, "NAT        {}", self.nat)?;
         writeln!(f, "homes      {}", list(&self.homes, |id| short(id).to_owned()))?;
         writeln!(f, "serving    {}", list(&self.relay.serving, |id| short(id).to_owned()))?;
-        let pair = |channel: &Channel| format!("{}-{}", short(&channel.from), short(&channel.to));
-        writeln!(f, "relaying   {}", list(&self.relay.channels, pair))?;
+        writeln!(f, "relaying   {}", pairs(&self.relay.channels))?;
         writeln!(f, "relayed    {}", rate::human(self.relay.bytes))?;
         if self.daemon {
             writeln!(f, "serves     {} (see `baran roles`)", self.serve)?;
@@ -260,6 +281,19 @@ mod tests {
         {
             assert_eq!(about(nodes), format!("about {text} nodes"));
         }
+    }
+
+    #[test]
+    fn pairs_are_counted_and_the_first_are_shown() {
+        let of = |pairs: &[(u8, u8)]| -> Vec<Channel> {
+            let text = |n: u8| char::from(b'a' + n).to_string().repeat(8);
+            pairs.iter().map(|(a, b)| Channel { from: text(*a), to: text(*b) }).collect()
+        };
+        assert_eq!(pairs(&[]), "-");
+        let three = of(&[(0, 1), (1, 0), (0, 2)]);
+        assert_eq!(pairs(&three), "aaaaaaaa-bbbbbbbb ×2, aaaaaaaa-cccccccc");
+        let many: Vec<_> = (1..=10).map(|n| (0, n)).collect();
+        assert!(pairs(&of(&many)).ends_with("aaaaaaaa-iiiiiiii and 2 more pairs"));
     }
 
     #[test]

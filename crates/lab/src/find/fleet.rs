@@ -37,12 +37,12 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts an introducer and a node behind a NAT of each of `kinds`, all with these
-    /// options, and waits until they are a network.
+    /// Starts an introducer and a node behind a NAT of each of `kinds`, each with the options of
+    /// its number (the introducer's is the last), and waits until they are a network.
     pub(super) async fn form(
         dir: &Path,
         kinds: &[NatKind],
-        options: &[&str],
+        options: impl Fn(usize) -> Vec<&'static str>,
         report: &mut Report,
     ) -> Result<Self> {
         let world = World::new().await?;
@@ -52,10 +52,10 @@ impl Fleet {
             hosts.push(world.host(&format!("n{n}"), *kind).await?);
         }
         let begin = Instant::now();
-        let introducer = Node::up(&public, dir, &[], options).await?;
+        let introducer = Node::up(&public, dir, &[], &options(kinds.len())).await?;
         let mut nodes = Vec::new();
-        for host in &hosts {
-            nodes.push(Node::up(host, dir, &[introducer.at()], options).await?);
+        for (n, host) in hosts.iter().enumerate() {
+            nodes.push(Node::up(host, dir, &[introducer.at()], &options(n)).await?);
         }
         for node in &mut nodes {
             node.joined().await?;

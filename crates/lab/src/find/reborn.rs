@@ -30,7 +30,7 @@ const REBORN_MAX: Duration = Duration::from_secs(30);
 const STAGGER: Duration = Duration::from_millis(250);
 
 pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
-    let mut fleet = Fleet::form(dir, &[NatKind::PortRestricted; NODES], &[], report).await?;
+    let mut fleet = Fleet::form(dir, &[NatKind::PortRestricted; NODES], |_| vec![], report).await?;
     fleet.introducer.kill().await?;
     for (what, stagger) in [("one after the other", STAGGER), ("all at once", Duration::ZERO)] {
         sleep(LONG_DEAD).await;

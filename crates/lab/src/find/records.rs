@@ -38,7 +38,7 @@ const VALUE: &str = "hello, whoever reads this";
 const TOPIC: &str = "a topic of the lab";
 
 pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
-    let mut fleet = Fleet::form(dir, &KINDS, &[], report).await?;
+    let mut fleet = Fleet::form(dir, &KINDS, |_| vec![], report).await?;
     let put = fleet.nodes[0].run(&["put", NAME, VALUE], LIMIT).await?;
     report.check(put.success, || format!("put: {put}"));
     let told = put.lines.last().context("put wrote nothing")?;

@@ -36,7 +36,7 @@ const AT_ONCE: usize = 2;
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn play(dir: &Path, report: &mut Report) -> Result<()> {
-    let mut fleet = Fleet::form(dir, &KINDS, &[], report).await?;
+    let mut fleet = Fleet::form(dir, &KINDS, |_| vec![], report).await?;
     fleet.introducer.kill().await?;
     let nodes = &fleet.nodes;
     let attempts = pairs::ping(nodes, &pairs::all(nodes.len()), AT_ONCE, LIMIT).await?;

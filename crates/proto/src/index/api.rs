@@ -82,7 +82,7 @@ impl Default for IndexConfig {
             own_max: 1024,
             value_ttl: Duration::from_secs(48 * 3600),
             announcement_ttl: Duration::from_secs(2 * 3600),
-            node_ttl: Duration::from_secs(3 * 3600),
+            node_ttl: Duration::from_secs(6 * 3600),
             refresh: Duration::from_secs(4 * 3600),
             sync: Duration::from_secs(3600),
             requests_per_s: 50,

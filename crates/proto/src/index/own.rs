@@ -18,7 +18,7 @@ use crate::key::{Key, TOPIC_EPOCH_S};
 use crate::record::{Content, Record};
 use crate::time::{Instant, UnixTime};
 use crate::wire::index::RecordKind;
-use crate::wire::node::Home;
+use crate::wire::node::{HOMES_MAX, Home};
 
 /// Time for the table to fill before records of ours are stored.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
@@ -237,11 +237,12 @@ impl Index {
                 self.sign(unix, Some(key), ttl, Content::Announcement)
             }
             What::Node => {
-                let Place { addrs, homes } = self.place.clone();
+                let Place { addrs, mut homes } = self.place.clone();
                 if addrs.is_empty() && homes.is_empty() {
                     return;
                 }
-                self.told_place = Some(self.place.clone());
+                homes.truncate(HOMES_MAX);
+                self.told_place = Some(Place { addrs: addrs.clone(), homes: homes.clone() });
                 let content = Content::Node { addrs, homes, versions: vec![1] };
                 self.sign(unix, None, self.config.node_ttl, content)
             }
@@ -300,18 +301,18 @@ impl Index {
         }
     }
 
-    /// Our node record goes to those of its region that are linked, and to the nearest nodes and
-    /// the seats of our region among them in any case: no look-up is needed, and they hand it on to
-    /// the rest when they reconcile.
+    /// Our node record goes to the nearest nodes and the seats of our region that are linked, no
+    /// look-up is needed; without enough seats to everybody of its region who is linked.
     fn store_nearby(&mut self, now: Instant, number: u64, record: Record) {
         let (near, region) = (self.near(now), self.region(RecordKind::Node));
+        let has_seats = self.seats.are_enough(&self.key);
         let targets: BTreeSet<_> = self
             .linked
             .values()
             .filter(|linked| linked.serves)
             .filter(|linked| {
                 near.contains(&linked.id)
-                    || linked.key.distance(&self.key) <= region
+                    || !has_seats && linked.key.distance(&self.key) <= region
                     || self.seats.shared_with(linked.id).is_some()
             })
             .map(|linked| linked.id)
@@ -402,17 +403,15 @@ fn epoch_left(unix: UnixTime) -> u64 {
     TOPIC_EPOCH_S - unix.as_secs() % TOPIC_EPOCH_S
 }
 
-/// Whether homes that were told are enough to reach us, of those that `are`: the first of them,
-/// which is tried first, and another one if we have two.
+/// Whether homes that were told are enough to reach us, of those that `are`: two, if we have two.
 pub(crate) fn are_enough<H: PartialEq>(told: &[H], are: &[H]) -> bool {
-    let is_good = |home: &&H| are.contains(home);
-    let first = told.first().is_none_or(|home| is_good(&home));
-    first && told.iter().filter(is_good).count() >= are.len().min(2)
+    told.iter().filter(|home| are.contains(home)).count() >= are.len().min(2)
 }
 
 /// Where we are: our node record without what every record has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) addrs: Vec<std::net::SocketAddr>,
+    /// All that we have, the best first; the record names [`HOMES_MAX`].
     pub(crate) homes: Vec<Home>,
 }

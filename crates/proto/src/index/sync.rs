@@ -5,10 +5,10 @@
 //! newcomer gets its shard from its neighbours, and a record whose holders leave one by one lives
 //! on without being stored anew by anybody.
 //!
-//! A seat is offered all records of its region, by those whose home it is once, when it becomes
-//! that, and by its fellows now and then. What anybody stores at a seat it offers to its fellows
-//! within seconds, and records of nodes, of which there are many and which change often, within a
-//! minute.
+//! A seat is offered all values and announcements of its region, by those whose home it is once,
+//! when it becomes that, and by its fellows now and then. What anybody stores at a seat it offers
+//! to its fellows within seconds, and records of nodes, of which there are many and which change
+//! often, within minutes.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -47,8 +47,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Time for records that came to a seat to gather before it offers them to its fellows.
 const GATHER: Duration = Duration::from_secs(2);
 
-/// The same for records of nodes: their authors are named by their neighbours besides.
-const GATHER_NODES: Duration = Duration::from_secs(30);
+/// The same for records of nodes, of which there are most: their authors are named by their
+/// neighbours and by the seats that they use besides.
+const GATHER_NODES: Duration = Duration::from_secs(240);
 
 /// Records that gather; of more, fellows learn when they reconcile.
 const PASSING_MAX: usize = 16 * OFFER_MAX;
@@ -120,11 +121,9 @@ impl Index {
         self.timers.set_no_later(Timer::Sync, at);
     }
 
-    /// The records that `peer` should keep: all of its region if it holds a seat of ours, and those
-    /// in whose region it stands. Those of nodes only fellow seats offer each other: while their
-    /// authors are there, they store them and are named by their neighbours besides, and what
-    /// others keep of them is often old.
-    fn records_for(&self, peer: NodeId) -> impl Iterator<Item = (Digest, &Kept)> {
+    /// The records that `peer` may ask for: all of its region if it holds a seat of ours, and those
+    /// in whose region it stands; those of nodes only if it is a fellow seat.
+    fn records_for(&self, peer: NodeId) -> impl Iterator<Item = (RecordKind, &Kept)> {
         let (key, region) = (Key::of_node(peer), self.region(RecordKind::Value));
         let (seat, is_fellow) = (self.seats.shared_with(peer), self.is_fellow(peer));
         self.shard
@@ -134,11 +133,15 @@ impl Index {
                 seat.is_some_and(|seat| seat.contains(&slot.key))
                     || slot.key.distance(&key) <= region
             })
-            .map(|(_, kept)| (kept.digest, kept))
+            .map(|(slot, kept)| (slot.kind, kept))
     }
 
+    /// Offers what a peer should keep. Records of nodes are not among it: while their authors are
+    /// there, they store them and are named by their neighbours besides, and what others keep of
+    /// them is often old.
     fn offer(&mut self, now: Instant, peer: NodeId) {
-        let digests: Vec<_> = self.records_for(peer).map(|(digest, _)| digest).collect();
+        let records = self.records_for(peer).filter(|(kind, _)| *kind != RecordKind::Node);
+        let digests: Vec<_> = records.map(|(_, kept)| kept.digest).collect();
         // Who was offered the same has it, or could not take it; it is asked again in its time.
         let mut hasher = DefaultHasher::new();
         digests.hash(&mut hasher);
@@ -273,7 +276,7 @@ impl Index {
         }
         let records: Vec<_> = self
             .records_for(from)
-            .filter(|(digest, _)| wanted.contains(digest))
+            .filter(|(_, kept)| wanted.contains(&kept.digest))
             .map(|(_, kept)| kept.bytes.clone())
             .collect();
         for record in records {

@@ -49,8 +49,11 @@ const FILL: u32 = 4;
 /// Entries with which a table needs no filling.
 const RICH: usize = 48;
 
-/// Pause between these.
+/// Pause between these. While the table is poor, it doubles after them.
 const FILL_PAUSE: Duration = Duration::from_secs(3);
+
+/// Most often: to hours.
+const POOR_DOUBLINGS: u32 = 12;
 
 impl Index {
     /// Whether the owner of this node is served by keeping the link to this peer.
@@ -218,7 +221,9 @@ impl Index {
         }
         let is_first = self.refreshes == 0;
         self.refreshes = self.refreshes.saturating_add(1);
-        let target = if is_first { Some(self.key) } else { self.draw_target(now) };
+        // Who came before the others, and to whom nobody comes, knows whom it was introduced to.
+        let is_poor = self.table.len() < self.config.warm_near + self.config.warm_random;
+        let target = if is_first || is_poor { Some(self.key) } else { self.draw_target(now) };
         let is_filling = self.refreshes <= FILL + 1;
         if let Some(target) = target {
             let goal = if is_filling { Goal::Table } else { Goal::Neighbours };
@@ -228,7 +233,12 @@ impl Index {
                 self.begin(now, target, goal);
             }
         }
-        let pause = if self.refreshes <= FILL { FILL_PAUSE } else { self.config.refresh };
+        let late = self.refreshes.saturating_sub(FILL).min(POOR_DOUBLINGS);
+        let pause = match self.refreshes {
+            ..=FILL => FILL_PAUSE,
+            _ if is_poor => (FILL_PAUSE * 2u32.pow(late)).min(self.config.refresh),
+            _ => self.config.refresh,
+        };
         let at = now + self.jitter(pause);
         self.timers.set(Timer::Refresh, at);
     }

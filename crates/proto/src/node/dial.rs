@@ -48,6 +48,8 @@ pub(super) struct Peer {
     pub(super) for_bootstrap: bool,
     /// Sought once by the roles.
     pub(super) for_role: bool,
+    /// Linked peers that are asked to signal for it when those that were asked did not help.
+    pub(super) spare_vias: Vec<NodeId>,
     tries: u32,
     /// The owner knows that the latest attempt came to nothing.
     is_reported: bool,
@@ -169,6 +171,7 @@ impl Node {
         self.index.end_search(id);
         self.timers.stop(Timer::Retry(id));
         self.timers.stop(Timer::Seek(id));
+        self.timers.stop(Timer::Via(id));
         self.finish_dials(id, None);
         self.unwant_homes_of(id, &[]);
     }
@@ -304,6 +307,7 @@ impl Node {
     pub(super) fn is_under_way(&self, id: NodeId) -> bool {
         self.index.is_searching(id)
             || self.dials.values().any(|dial| dial.peer == id)
+            || self.peers.get(&id).is_some_and(|peer| !peer.spare_vias.is_empty())
             || self.requests.values().any(|target| *target == id)
             || self.peers.iter().any(|(home, peer)| {
                 let is_dialled = self.dials.values().any(|dial| dial.peer == *home);
@@ -395,6 +399,7 @@ impl Node {
         if self.link_to(dial.peer).is_some() {
             return;
         }
+        self.ask_next_via(now, dial.peer);
         if let Some(peer) = self.peers.get(&dial.peer) {
             let waiting: Vec<_> = peer.for_peers.iter().copied().collect();
             let pause = self.config.retry.0.max(RETRY_PAUSE_MIN);

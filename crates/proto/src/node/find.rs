@@ -29,8 +29,12 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Pause before a link that was of use is looked at again.
 const IDLE_AGAIN: Duration = Duration::from_secs(60);
 
-/// Signallers asked for a peer that the index seeks.
+/// Signallers asked for a peer that is sought.
 const VIAS_MAX: usize = 2;
+
+/// How long one of them is given before the next is asked: two round trips over most of the
+/// internet, and the loss of a packet.
+const VIA_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a NAT may let in answers to what was sent: RFC 4787 §4.3 asks for two minutes at least,
 /// Linux has three.
@@ -222,8 +226,50 @@ impl Node {
                 self.want_as_home(now, &home, id, Word::Peer);
             }
         }
+        // Each that is asked costs four messages; where nobody waits one after the other will do.
+        let is_urgent = is_wanted || self.link_to(id).is_some();
+        let is_asked = self.requests.values().any(|target| *target == id);
+        let at_once = if is_urgent { VIAS_MAX } else { usize::from(!is_asked) };
+        let spare = signallers.split_off(at_once.min(signallers.len()));
         for link in signallers {
             self.request_channel(link, id);
+        }
+        self.spare_vias(now, id, &spare);
+    }
+
+    /// Notes who else is linked to a peer that is being reached.
+    fn spare_vias(&mut self, now: Instant, id: NodeId, spare: &[LinkId]) {
+        let vias = spare.iter().filter_map(|link| self.links.get(link)).map(|link| link.peer);
+        let Some(state) = self.peers.get_mut(&id) else { return };
+        for via in vias {
+            if state.spare_vias.len() < VIAS_MAX && !state.spare_vias.contains(&via) {
+                state.spare_vias.push(via);
+            }
+        }
+        if !state.spare_vias.is_empty() {
+            self.timers.set_if_idle(Timer::Via(id), now + VIA_PAUSE);
+        }
+    }
+
+    /// Has the next one signal for a peer, unless it is linked or somebody does already.
+    pub(super) fn ask_next_via(&mut self, now: Instant, id: NodeId) {
+        self.timers.stop(Timer::Via(id));
+        let is_signalled = self.link_to(id).is_some() || self.is_dialling_relayed(id);
+        let Some(state) = self.peers.get_mut(&id) else { return };
+        if is_signalled {
+            state.spare_vias.clear();
+            return;
+        }
+        if state.spare_vias.is_empty() {
+            return;
+        }
+        let via = state.spare_vias.remove(0);
+        if !state.spare_vias.is_empty() {
+            self.timers.set(Timer::Via(id), now + VIA_PAUSE);
+        }
+        match self.live_link_to(via) {
+            Some(link) => self.request_channel(link, id),
+            None => self.ask_next_via(now, id),
         }
     }
 
@@ -289,7 +335,7 @@ impl Node {
         }
         self.inform_roles(now);
         if let Some(view) = self.view(peer) {
-            self.roles.peer_up(now, view);
+            self.roles.peer_up(now, &view);
         }
         let is_ours = side == Side::Client;
         self.bootstrap.handle_input(now, bootstrap::Input::PeerUp { peer, is_ours });
@@ -315,7 +361,7 @@ impl Node {
             self.index.peer_moved(now, &contact, None, ip);
         }
         if let Some(view) = self.view(peer) {
-            self.roles.peer_moved(view);
+            self.roles.peer_moved(&view);
         }
     }
 
@@ -378,7 +424,7 @@ impl Node {
             addrs = self.candidates.host_addrs();
             addrs.truncate(HOME_ADDRS_MAX);
         }
-        let homes = if self.is_open() { Vec::new() } else { self.our_homes() };
+        let homes = if self.is_open() { Vec::new() } else { self.ranked_homes() };
         Place { addrs, homes }
     }
 

@@ -43,9 +43,17 @@ const PAUSE_OFF: Duration = Duration::from_secs(3600);
 /// Time for a direct path to open, before we say without a reservation that a link is to last.
 const KEEP_PAUSE: Duration = Duration::from_secs(10);
 
+/// How long a channel that somebody opened to us is remembered unless a path uses it: as long as
+/// most relays keep one that is not renewed.
+const INCOMING_MAX: Duration = Duration::from_secs(120);
+
 /// How long changes of where we are are gathered before peers are told. A relay that died is
 /// noticed by its guests' peers themselves, so nothing waits for this.
 const TELL_PAUSE: Duration = Duration::from_secs(2);
+
+/// The same when all that is new is one more home: others mostly follow, and those that were told
+/// serve meanwhile.
+const GAIN_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a peer was told of where we are, as hashes: it is kept for every link.
 #[derive(Debug)]
@@ -58,15 +66,21 @@ impl Told {
     fn of(message: &Homes) -> Self {
         Self {
             addrs: hash((&message.addrs, message.is_open)),
-            homes: message.homes.iter().map(|home| hash((home.id, &home.addrs))).collect(),
+            homes: message.homes.iter().map(hash_home).collect(),
         }
     }
 
     /// Whether it is not enough to reach us: one home that is gone is no news while two others are
-    /// there, the first of them the one that is tried first.
-    fn is_outdated(&self, is: &Self) -> bool {
-        self.addrs != is.addrs || !index::are_enough(&self.homes, &is.homes)
+    /// there, the first of them the one that is tried first. Nor is it news that there are better
+    /// ones.
+    fn is_outdated(&self, addrs: u64, homes: &[u64]) -> bool {
+        let is_first_gone = self.homes.first().is_some_and(|first| !homes.contains(first));
+        self.addrs != addrs || is_first_gone || !index::are_enough(&self.homes, homes)
     }
+}
+
+fn hash_home(home: &Home) -> u64 {
+    hash((home.id, &home.addrs))
 }
 
 fn hash(what: impl Hash) -> u64 {
@@ -258,7 +272,12 @@ impl Node {
         if old.is_some() != addr.is_some() {
             self.event(Event::Home { peer, held: addr.is_some() });
         }
-        self.tell_homes(now);
+        let homes = self.links.values().filter(|link| link.home_addr.is_some()).count();
+        if old.is_none() && homes > 1 {
+            self.timers.set_if_idle(Timer::Tell, now + GAIN_PAUSE);
+        } else {
+            self.tell_homes(now);
+        }
     }
 
     pub(super) fn drop_home(&mut self, now: Instant, id: LinkId, link: &Link) {
@@ -275,7 +294,7 @@ impl Node {
 
     /// Tells everybody where we are, in a moment: changes come together.
     pub(super) fn tell_homes(&mut self, now: Instant) {
-        self.timers.set_if_idle(Timer::Tell, now + TELL_PAUSE);
+        self.timers.set_no_later(Timer::Tell, now + TELL_PAUSE);
     }
 
     pub(super) fn tell_homes_now(&mut self, now: Instant) {
@@ -308,15 +327,17 @@ impl Node {
 
     /// Tells the peer of a link our homes, which are ranked, unless it knows enough.
     pub(super) fn send_homes(&mut self, id: LinkId, mut homes: Vec<Home>) {
-        let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
-        homes.retain(|home| home.id != peer);
+        let (is_open, addrs) = (self.is_open(), self.public_addrs());
+        let Some(link) = self.links.get_mut(&id) else { return };
+        // For relayed paths beside a direct one that the owner uses, who is open has homes too.
+        let are_needed = !(is_open && link.is_means);
+        homes.retain(|home| are_needed && home.id != link.peer);
+        let held: Vec<_> = homes.iter().map(hash_home).collect();
         homes.truncate(HOMES_MAX);
         debug_assert!(homes.iter().all(|home| home.addrs.len() <= HOME_ADDRS_MAX));
-        let addrs = self.public_addrs();
-        let message = Homes { homes, addrs, is_open: self.is_open() };
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let message = Homes { homes, addrs, is_open };
         let told = Told::of(&message);
-        if link.told.as_ref().is_none_or(|before| before.is_outdated(&told)) {
+        if link.told.as_ref().is_none_or(|before| before.is_outdated(told.addrs, &held)) {
             link.told = Some(told);
             self.send(id, NodeMessage::Homes(message));
         }
@@ -438,6 +459,7 @@ impl Node {
         match self.link_to(target) {
             Some(_) => self.feed_links(now, target, &path::Input::RelayFailed),
             None => {
+                self.ask_next_via(now, target);
                 self.report_if_unreachable(target);
                 self.give_up_if_idle(now, target);
             }
@@ -478,6 +500,7 @@ impl Node {
             let (target, ours, usage) = (new.peer, false, Usage::Spare);
             let held = Held { target, is_neighbour, ours, usage, renewal: TTL_MAX };
             self.held.insert((on, new.channel), held);
+            self.timers.set(Timer::Channel(on, new.channel), now + INCOMING_MAX);
             // At most once for each channel: the address is what our home says it is.
             if self.live_link_to(new.peer).is_none() {
                 let addr = canonical(new.peer_addr);
@@ -490,12 +513,15 @@ impl Node {
         }
     }
 
-    /// Renews a channel that is of use; another runs out by itself.
+    /// Renews a channel that is of use, if it is for us to do; another runs out by itself.
     pub(super) fn renew_channel(&mut self, now: Instant, on: LinkId, channel: Channel) {
         let Some(held) = self.held.get(&(on, channel)) else { return };
         if held.usage == Usage::Spare {
             self.release_channel(on, channel);
             return;
+        }
+        if !held.ours {
+            return; // Whatever ends the path lets go of it.
         }
         let renewed = held.renewal.saturating_mul(RENEWED).min(TTL_MAX / 2);
         self.timers.set(Timer::Channel(on, channel), now + renewed);

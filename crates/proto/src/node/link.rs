@@ -160,7 +160,7 @@ impl Node {
         self.handle_path_opened(now, id, path, remote);
         self.finish_dials(peer, dial);
         self.say_hello(now, id);
-        if !is_means && side == Side::Server {
+        if !is_means {
             self.send(id, NodeMessage::Need(Need {}));
         }
         self.send_homes(id, self.ranked_homes());
@@ -187,17 +187,22 @@ impl Node {
         self.send(id, NodeMessage::Hello(hello));
     }
 
-    /// The owner uses a link, or the peer's: it is worth warm paths beside the one in use.
+    /// The owner uses a link.
     pub(super) fn value(&mut self, now: Instant, id: LinkId) {
+        if self.links.get(&id).is_some_and(|link| link.is_means) {
+            self.send(id, NodeMessage::Need(Need {}));
+            self.handle_need(now, id);
+        }
+    }
+
+    /// The owner uses a link, or the peer's: it is worth warm paths beside the one in use.
+    pub(super) fn handle_need(&mut self, now: Instant, id: LinkId) {
         let wanted = self.config.path.relayed_paths;
         let Some(link) = self.links.get_mut(&id).filter(|link| link.is_means) else { return };
         link.is_means = false;
-        let side = link.side;
         link.paths.set_relayed_paths(now, wanted);
         self.drain_paths(now, id);
-        if side == Side::Server {
-            self.send(id, NodeMessage::Need(Need {}));
-        }
+        self.send_homes(id, self.ranked_homes());
     }
 
     /// A link that the owner does not use is direct: the relayed paths by which it came up are

@@ -79,6 +79,8 @@ enum Timer {
     Paths(LinkId),
     /// A peer has been sought long enough.
     Seek(NodeId),
+    /// Whoever was asked to signal for a peer has had time.
+    Via(NodeId),
     /// A link may be of no use.
     Idle(LinkId),
     /// A link that another one replaces may still be silent.
@@ -272,7 +274,7 @@ impl Node {
             NodeMessage::Hello(hello) => self.handle_hello(now, link, &hello),
             NodeMessage::Reserve(_) => self.handle_reserve(now, link),
             NodeMessage::Release(_) => self.handle_release(now, peer),
-            NodeMessage::Need(_) => self.value(now, link),
+            NodeMessage::Need(_) => self.handle_need(now, link),
             NodeMessage::Reserved(granted) => self.handle_reserved(now, link, &granted),
             NodeMessage::RelayOpen(open) => self.handle_relay_open(now, link, &open),
             NodeMessage::RelayOpened(opened) => self.handle_relay_opened(now, link, &opened),
@@ -321,6 +323,7 @@ impl Node {
                     }
                 }
                 Timer::Seek(peer) => self.end_seek(now, peer),
+                Timer::Via(peer) => self.ask_next_via(now, peer),
                 Timer::Idle(link) => self.check_idle(now, link),
                 Timer::Superseded(link) => self.drop_if_silent(now, link),
                 Timer::Tell => self.tell_homes_now(now),

@@ -282,15 +282,17 @@ impl Node {
         if self.service.ends.get(&channel).is_some_and(|end| end.peer == peer) {
             let ttl = self.config.relay_ttl.saturating_mul(RENEWED);
             self.outputs.push_back(Output::Forward(ForwardAction::Extend(channel, ttl)));
+        } else {
+            self.tell_closed(peer, channel);
         }
     }
 
-    /// The forwarder let go of these channels because nobody renewed them: both ends are told.
+    /// The forwarder let go of these channels because nobody renewed them. Most were only needed to
+    /// get two peers together, so nobody is told: who opened one knows that it was not renewed, and
+    /// the other forgets what it does not use.
     pub(super) fn handle_channels_expired(&mut self, expired: &[Channel]) {
-        for channel in expired.iter().copied() {
-            if let Some(end) = self.service.ends.remove(&channel) {
-                self.tell_closed(end.peer, channel);
-            }
+        for channel in expired {
+            self.service.ends.remove(channel);
         }
     }
 
@@ -306,7 +308,8 @@ impl Node {
         }
     }
 
-    /// A peer is gone: so is everything that we lent it, and its counterparts are told.
+    /// A peer is gone: so is everything that we lent it. Its counterparts are not told: mostly it
+    /// has a direct path to them, and one that is silent they notice.
     pub(super) fn drop_service(&mut self, peer: NodeId) {
         if self.service.reservations.remove(&peer).is_some() {
             self.event(Event::Serving { peer, granted: false });
@@ -316,15 +319,13 @@ impl Node {
             .ends
             .iter()
             .filter(|(_, end)| end.peer == peer)
-            .map(|(channel, end)| (*channel, *end))
+            .flat_map(|(channel, end)| [*channel, end.other])
             .collect();
         if gone.is_empty() {
             return;
         }
-        for (channel, end) in gone {
+        for channel in gone {
             self.service.ends.remove(&channel);
-            self.service.ends.remove(&end.other);
-            self.tell_closed(end.other_peer, end.other);
         }
         self.outputs.push_back(Output::Forward(ForwardAction::ClosePeer(peer)));
     }

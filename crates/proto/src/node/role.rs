@@ -11,7 +11,7 @@ use crate::egress::class_of;
 use crate::id::NodeId;
 use crate::index::DiskAction;
 use crate::invite::PeerAddr;
-use crate::role::{self, NetPrefix, PeerView, RoleStats};
+use crate::role::{self, NetPrefix, PeerView, Region, RoleStats};
 use crate::time::Instant;
 use crate::wire::NodeMessage;
 
@@ -60,10 +60,6 @@ impl Node {
                 self.outputs.push_back(Output::Disk { token: DISK_TOKEN, action });
             }
             role::Output::Event(event) => {
-                if let role::Event::Home { .. } = event {
-                    // Seats rank first among our homes.
-                    self.tell_homes(now);
-                }
                 self.event(Event::Role(event));
             }
         }
@@ -124,6 +120,12 @@ impl Node {
             Some(link) if is_direct => self.outputs.push_back(Output::CloseIfIdle(link)),
             None | Some(_) => {}
         }
+    }
+
+    /// Our seat: of which region, and whether it serves.
+    #[must_use]
+    pub fn seat(&self) -> Option<(Region, bool)> {
+        self.roles.seat()
     }
 
     /// Roles at this moment.

@@ -48,8 +48,6 @@ const MEASURES_MIN: usize = 2;
 pub struct Mandate {
     bytes: Bytes,
     term: Term,
-    votes: Vec<Vote>,
-    nonce: u64,
 }
 
 /// What a verifier knows.
@@ -150,7 +148,7 @@ impl Mandate {
             .array(4)
             .and_then(|e| e.bytes(&signed)?.u64(nonce)?.encode(&votes)?.bytes(&signature)?.ok())
             .expect("writing to memory cannot fail");
-        Self { bytes: encoder.into_writer().into(), term: term.clone(), votes, nonce }
+        Self { bytes: encoder.into_writer().into(), term: term.clone() }
     }
 
     /// Verifies a mandate: the one function by which everybody does. Of the capacity that is
@@ -162,7 +160,7 @@ impl Mandate {
     pub fn verify(bytes: &Bytes, context: &mut Context<'_>) -> Result<Self, MandateError> {
         let parsed =
             Parsed::read(bytes).map_err(|error| MandateError::Malformed(error.to_string()))?;
-        let mut mandate = parsed.mandate;
+        let mandate = &parsed.mandate;
         mandate.check_time(context)?;
         let term = &mandate.term;
         if !term.region.contains(&Key::of_node(term.holder)) {
@@ -172,16 +170,18 @@ impl Mandate {
         if !(least..=ELECTORS).contains(&claimed) {
             return Err(MandateError::Electors { claimed, least });
         }
-        let counted = mandate.count(&parsed.term, context)?;
+        let counted = parsed.count(context)?;
         let measured = median(counted.iter().filter_map(|vote| vote.measured_log2));
-        if !(context.is_solved)(term.holder, mandate.nonce) {
+        if !(context.is_solved)(term.holder, parsed.nonce) {
             return Err(MandateError::Puzzle(term.holder));
         }
-        let signed = message(context.network, &parsed.term, mandate.nonce);
+        let signed = message(context.network, &parsed.term, parsed.nonce);
         if !(context.verify)(&term.holder, &signed, &parsed.signature) {
             return Err(MandateError::Signature(term.holder));
         }
-        mandate.term.capacity_log2 = measured.unwrap_or(u8::MAX).min(term.capacity_log2);
+        let mut mandate = parsed.mandate;
+        let claimed = mandate.term.capacity_log2;
+        mandate.term.capacity_log2 = measured.unwrap_or(u8::MAX).min(claimed);
         Ok(mandate)
     }
 
@@ -209,43 +209,6 @@ impl Mandate {
         Ok(())
     }
 
-    /// The votes that count, if there are enough.
-    fn count(&self, term: &[u8], context: &mut Context<'_>) -> Result<Vec<&Vote>, MandateError> {
-        let quorum = self.term.quorum();
-        let point = elector_point(self.term.region, self.term.epoch);
-        let radius = elector_radius(context.nodes);
-        let mut counted: Vec<&Vote> = Vec::with_capacity(self.votes.len());
-        let mut nets = Vec::with_capacity(self.votes.len());
-        for (at, vote) in self.votes.iter().enumerate() {
-            let is_again = self.votes[..at].iter().any(|other| other.elector == vote.elector);
-            if is_again || vote.elector == self.term.holder {
-                return Err(MandateError::Doubled(vote.elector));
-            }
-            let is_elector = Key::of_node(vote.elector).distance(&point) <= radius;
-            // What is seen counts for more than what is said.
-            let net = (context.net_of)(vote.elector).or(vote.net);
-            let is_crowded = net.is_some() && nets.contains(&net);
-            if is_elector && !is_crowded {
-                counted.push(vote);
-                nets.push(net);
-            }
-        }
-        if counted.len() < quorum {
-            return Err(MandateError::UnderVoted { counted: counted.len(), quorum });
-        }
-        for vote in &counted {
-            if !vote.is_signed(context.network, term, context.verify) {
-                return Err(MandateError::Signature(vote.elector));
-            }
-        }
-        for vote in &counted {
-            if !(context.is_solved)(vote.elector, vote.nonce) {
-                return Err(MandateError::Puzzle(vote.elector));
-            }
-        }
-        Ok(counted)
-    }
-
     /// As it is sent.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
@@ -258,10 +221,11 @@ impl Mandate {
         &self.term
     }
 
-    /// Who voted for it.
+    /// Who voted for it: decoded by each call, because mandates are kept by many and this is asked
+    /// by few.
     #[must_use]
-    pub fn votes(&self) -> &[Vote] {
-        &self.votes
+    pub fn votes(&self) -> Vec<Vote> {
+        Parsed::read(&self.bytes).map(|parsed| parsed.votes).unwrap_or_default()
     }
 
     /// When it begins: at the start of its epoch, or at once.
@@ -307,6 +271,8 @@ fn message(network: &str, term: &[u8], nonce: u64) -> Vec<u8> {
 struct Parsed {
     mandate: Mandate,
     term: Bytes,
+    votes: Vec<Vote>,
+    nonce: u64,
     signature: [u8; SIGNATURE_LEN],
 }
 
@@ -328,8 +294,46 @@ impl Parsed {
         if d.position() != bytes.len() {
             return Err(wrong("bytes after the mandate"));
         }
-        let mandate = Mandate { bytes: bytes.clone(), term: Term::decode(&term)?, votes, nonce };
-        Ok(Self { mandate, term, signature })
+        let mandate = Mandate { bytes: bytes.clone(), term: Term::decode(&term)? };
+        Ok(Self { mandate, term, votes, nonce, signature })
+    }
+
+    /// The votes that count, if there are enough.
+    fn count(&self, context: &mut Context<'_>) -> Result<Vec<&Vote>, MandateError> {
+        let term = &self.mandate.term;
+        let quorum = term.quorum();
+        let point = elector_point(term.region, term.epoch);
+        let radius = elector_radius(context.nodes);
+        let mut counted: Vec<&Vote> = Vec::with_capacity(self.votes.len());
+        let mut nets = Vec::with_capacity(self.votes.len());
+        for (at, vote) in self.votes.iter().enumerate() {
+            let is_again = self.votes[..at].iter().any(|other| other.elector == vote.elector);
+            if is_again || vote.elector == term.holder {
+                return Err(MandateError::Doubled(vote.elector));
+            }
+            let is_elector = Key::of_node(vote.elector).distance(&point) <= radius;
+            // What is seen counts for more than what is said.
+            let net = (context.net_of)(vote.elector).or(vote.net);
+            let is_crowded = net.is_some() && nets.contains(&net);
+            if is_elector && !is_crowded {
+                counted.push(vote);
+                nets.push(net);
+            }
+        }
+        if counted.len() < quorum {
+            return Err(MandateError::UnderVoted { counted: counted.len(), quorum });
+        }
+        for vote in &counted {
+            if !vote.is_signed(context.network, &self.term, context.verify) {
+                return Err(MandateError::Signature(vote.elector));
+            }
+        }
+        for vote in &counted {
+            if !(context.is_solved)(vote.elector, vote.nonce) {
+                return Err(MandateError::Puzzle(vote.elector));
+            }
+        }
+        Ok(counted)
     }
 }
 

@@ -82,8 +82,8 @@ pub struct Reserve {}
 #[cbor(map)]
 pub struct Release {}
 
-/// The sender's owner uses the connection: it is worth warm relayed paths, to which only the client
-/// can see. Sent by the server.
+/// The sender's owner uses the connection: it is worth warm relayed paths, to which the client
+/// sees, and for which each side names its homes.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Need {}
@@ -182,7 +182,7 @@ pub struct RelayIncoming {
 }
 
 /// How much longer than at first a channel lasts when it is renewed: one that is renewed is in use.
-pub const RENEWED: u32 = 10;
+pub const RENEWED: u32 = 30;
 
 /// Asks for more time on a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use baran_proto::role::Region;
 use baran_proto::time::Instant;
 
+use crate::net::capacity::Service;
 use crate::plot::{Panel, Series};
 use crate::report::{Report, Target, jain, quantile};
 use crate::world::{Host, World};
@@ -96,18 +97,18 @@ impl SeatWatch {
         self.course.iter().rev().find(|(when, _)| *when < at).map_or(0, |(_, seats)| *seats)
     }
 
-    /// What each host served that held a seat for long enough, of what it was credited with in that
-    /// time.
-    fn loads_of_seats(&self, world: &World, least: Duration) -> Vec<f64> {
+    /// What each host served that held a seat for long enough, of what it was credited with or what
+    /// its owner lent in that time.
+    fn loads_of_seats(&self, world: &World, least: Duration, of: fn(&Service) -> u64) -> Vec<f64> {
         let is_long = |(_, held): &(&u32, &Held)| held.seconds >= least.as_secs().max(1);
         let load = |(host, held): (&u32, &Held)| {
-            let credited = world.hosts[*host as usize].service.credited();
-            held.bytes as f64 / (credited as f64 * held.seconds as f64)
+            let rate = of(&world.hosts[*host as usize].service);
+            held.bytes as f64 / (rate as f64 * held.seconds as f64)
         };
         self.held.iter().filter(is_long).map(load).collect()
     }
 
-    /// The same of all who could hold one, who are honest and were on for long enough, and the time
+    /// The same of all who could hold one, who are honest and were on for long enough, in the time
     /// that they were on.
     fn loads_of_eligible(&self, world: &World, least: Duration) -> Vec<f64> {
         let all = self.minutes_on.iter().zip(&world.hosts);
@@ -115,8 +116,8 @@ impl SeatWatch {
             !host.is_adversary && u64::from(**minutes) * 60 >= least.as_secs().max(60)
         };
         let load = |(minutes, host): (&u32, &Host)| {
-            let lent = host.service.lent() as f64 * f64::from(*minutes) * 60.0;
-            host.service.served() as f64 / lent
+            let credited = host.service.credited() as f64 * f64::from(*minutes) * 60.0;
+            host.service.served() as f64 / credited
         };
         all.filter(is_eligible).map(load).collect()
     }
@@ -153,10 +154,13 @@ impl SeatWatch {
     fn report_loads(&self, world: &World, is_day: bool, report: &mut Report) {
         let target = |least| is_day.then_some(Target::AtLeast(least));
         let least = COUNTS_AFTER.min((world.now - Instant::ZERO) / 10);
-        let [mut seats, mut eligible] =
-            [self.loads_of_seats(world, least), self.loads_of_eligible(world, least)];
+        let mut seats = self.loads_of_seats(world, least, Service::credited);
+        let mut eligible = self.loads_of_eligible(world, least);
         let name = "Jain's index of load among seats";
         report.figure("jain_seats", name, jain(&seats), "", target(0.95));
+        let lent = self.loads_of_seats(world, least, Service::lent);
+        let name = "the same, if all that is lent is counted";
+        report.figure("jain_seats_lent", name, jain(&lent), "", None);
         let name = "Jain's index of load among all who could hold one";
         report.figure("jain_eligible_24h", name, jain(&eligible), "", target(0.8));
         let over: u64 = world.hosts.iter().map(|host| host.service.over()).sum();
@@ -171,7 +175,7 @@ impl SeatWatch {
             let lines = [("all who could hold a seat", &mut eligible), ("seats", &mut seats)];
             let series = lines
                 .map(|(name, loads)| Series { name: name.to_owned(), points: distribution(loads) });
-            let up = "served to others, % of what is lent";
+            let up = "served to others, % of what is credited";
             report.panels.push(Panel { across: "share of them, %", up, series: series.into() });
         }
     }
@@ -186,7 +190,7 @@ impl SeatWatch {
     }
 }
 
-/// Hundredths of all, and the load below which they are, in hundredths of what is lent.
+/// Hundredths of all, and the load below which they are, in hundredths of what is credited.
 fn distribution(loads: &mut [f64]) -> Vec<(f64, f64)> {
     (0..=100).map(|at| (f64::from(at), quantile(loads, f64::from(at) / 100.0) * 100.0)).collect()
 }

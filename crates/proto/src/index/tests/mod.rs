@@ -90,6 +90,21 @@ fn everybody_fills_the_table_and_knows_how_many_there_are() {
 }
 
 #[test]
+fn the_first_newcomer_to_whom_nobody_comes_finds_the_later_ones() {
+    let mut net = Net::new(1, &small());
+    let first = net.add(IndexConfig { serves: false, ..small() });
+    net.link(first, 0);
+    net.run(Duration::from_secs(1));
+    for _ in 0..20 {
+        let newcomer = net.add(small());
+        net.link(newcomer, 0);
+    }
+    net.settle();
+    let stats = net.peers[first].index.stats();
+    assert!(stats.warm == 5 && stats.table >= 8, "{stats:?}");
+}
+
+#[test]
 fn values_outlive_all_who_kept_them_at_first() {
     let mut net = Net::new(16, &small());
     net.settle();

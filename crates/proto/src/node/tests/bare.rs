@@ -249,22 +249,24 @@ fn incoming_at(channel: u32, peer: usize, peer_addr: SocketAddr) -> NodeMessage 
 }
 
 #[test]
-fn both_ends_are_told_when_a_channel_expires_or_its_peer_goes() {
+fn a_channel_that_expires_or_whose_peer_goes_is_forgotten_and_who_renews_it_is_told() {
     let mut relay = Bare::new(config());
     let [a, b] = [1, 2].map(|n| relay.up(n));
     relay.say(b, NodeMessage::Reserve(Reserve {}));
+    let renew = |channel| NodeMessage::RelayRenew(RelayRenew { channel: Channel(channel) });
     let closed = |link, channel| Output::Send {
         link,
         message: NodeMessage::RelayClosed(RelayClosed { channel: Channel(channel) }),
     };
     relay.open(a, 2, pair(1));
     let expired = vec![Channel(2), Channel(3), Channel(77)];
-    assert_eq!(relay.input(Input::ChannelsExpired(expired)), [closed(a, 2), closed(b, 3)]);
+    assert_eq!(relay.input(Input::ChannelsExpired(expired)), []);
+    assert_eq!(relay.say(a, renew(2)), [closed(a, 2)]);
     relay.open(a, 2, pair(2));
-    let outputs = relay.input(Input::LinkDown(a));
-    assert!(outputs.contains(&closed(b, 5)));
-    assert!(outputs.contains(&Output::Forward(ForwardAction::ClosePeer(id(1)))));
+    let outputs = relay.input(Input::LinkDown(b));
+    assert!(outputs.contains(&Output::Forward(ForwardAction::ClosePeer(id(2)))));
     assert_eq!(relay.node.channels().count(), 0);
+    assert_eq!(relay.say(a, renew(4)), [closed(a, 4)]);
 }
 
 #[test]
@@ -279,7 +281,6 @@ fn what_nobody_asked_for_has_no_effect() {
         reserved(60),
         refused(None, RefusalReason::Full),
         refused(Some(0), RefusalReason::Full),
-        NodeMessage::RelayRenew(RelayRenew { channel: Channel(1) }),
         NodeMessage::RelayClosed(RelayClosed { channel: Channel(1) }),
     ];
     for message in unasked {
@@ -324,7 +325,7 @@ fn whatever_life_a_relay_claims_renewal_is_neither_rushed_nor_forgotten() {
         // The same for a channel, and less often once it is known to be of use.
         assert_eq!(sent(&node.want(5, false)).len(), 1);
         node.say(link, relay_opened(0, 42, ttl_s));
-        for pause_ms in [at_ms, 10 * at_ms, 10 * at_ms].map(|ms| ms.min(7_200_000)) {
+        for pause_ms in [at_ms, 30 * at_ms, 30 * at_ms].map(|ms| ms.min(7_200_000)) {
             let renew = NodeMessage::RelayRenew(RelayRenew { channel: Channel(42) });
             let early = node.run(Duration::from_millis(pause_ms - 1));
             assert!(!sent(&early).contains(&renew), "{ttl_s}");

@@ -71,7 +71,7 @@ fn closes(outputs: &[Output], link: LinkId) -> bool {
 }
 
 #[test]
-fn the_server_tells_the_client_that_a_link_is_needed() {
+fn the_peer_is_told_that_a_link_is_needed() {
     let mut node = Bare::new(config());
     let link = node.up(1);
     assert!(!sent(&node.say(link, hello())).contains(&NEED));
@@ -108,7 +108,7 @@ fn a_client_that_is_told_so_asks_for_relayed_paths() {
     let mut outputs = node.say(link, NEED);
     outputs.extend(node.run(Duration::from_secs(1)));
     assert_eq!(requests(&outputs).len(), 1);
-    assert!(!sent(&outputs).contains(&NEED), "the client tells nobody");
+    assert!(!sent(&outputs).contains(&NEED), "the peer knows");
 }
 
 #[test]

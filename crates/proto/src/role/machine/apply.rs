@@ -100,8 +100,7 @@ impl Roles {
             return;
         }
         let wanted = self.candidates(2 * (plan.active + plan.standby), false);
-        let home = self.homes.first().and_then(|home| self.linked.get(home));
-        let home = home.map(|home| home.contact.clone());
+        let home = self.homes.first().and_then(|home| self.contact_of(*home));
         if self.is_among(&self.ordinary_term(plan, epoch + 1), wanted) {
             self.ask_for_seats(home.as_slice());
         }

@@ -115,8 +115,7 @@ impl Roles {
         {
             return Err(DeclineReason::Invalid);
         }
-        let contact = self.linked.get(&from).map(|linked| linked.contact.clone());
-        let contact = contact.ok_or(DeclineReason::Invalid)?;
+        let contact = self.contact_of(from).ok_or(DeclineReason::Invalid)?;
         let poll = self.polls.get_mut(&at).ok_or(DeclineReason::NoElector)?;
         let renewed = known.map(|known| poll.applicants.remove(known));
         let (score, bytes) = (term.score(), apply.term.clone());

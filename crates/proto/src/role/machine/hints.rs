@@ -111,8 +111,7 @@ impl Roles {
     /// Those to be shown, with what is said of them.
     pub(super) fn note_hint(&mut self, now: Instant, seat: SeatHint) {
         let id = seat.contact.id;
-        let known = self.linked.get(&id).map(|linked| linked.contact.clone());
-        let contact = known.unwrap_or(seat.contact);
+        let contact = self.contact_of(id).unwrap_or(seat.contact);
         if id != self.id {
             let hint = Hint::new(now, contact, seat.load, seat.capacity_log2);
             self.insert_hint(now, id, hint);

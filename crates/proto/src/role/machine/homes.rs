@@ -153,19 +153,16 @@ impl Roles {
     /// Asks who has seats: those that we know, linked peers, and if they know none the electors.
     fn look_around(&mut self, now: Instant, is_pressing: bool) {
         let region = self.region();
-        let mut peers: Vec<_> = self
-            .linked
-            .iter()
-            .filter(|(id, _)| region.contains(&Key::of_node(**id)))
-            .map(|(id, linked)| (!self.seats.contains_key(id), linked.contact.clone()))
-            .collect();
+        let linked = self.linked.keys().filter(|id| region.contains(&Key::of_node(**id)));
+        let mut peers: Vec<_> = linked.map(|id| (!self.seats.contains_key(id), *id)).collect();
         let first = self.pick(peers.len());
         if !peers.is_empty() {
             peers.rotate_left(first);
         }
         peers.sort_by_key(|(is_other, _)| *is_other);
         let asked_max = if is_pressing { ASKED_MAX } else { 1 };
-        let peers: Vec<_> = peers.into_iter().map(|(_, peer)| peer).take(asked_max).collect();
+        let peers = peers.into_iter().take(asked_max);
+        let peers: Vec<_> = peers.filter_map(|(_, id)| self.contact_of(id)).collect();
         self.ask_for_seats(&peers);
         self.asked += 1;
         let is_known = self.hints.values().any(|hint| self.is_fresh(now, hint));

@@ -49,6 +49,7 @@ use super::mandate::{Context, Mandate, MandateError};
 use super::report::{Charge, Removal};
 use super::{Depth, Epochs, NetPrefix, Plan, Region};
 use crate::bucket::TokenBucket;
+use crate::cbor::Cbor;
 use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
 use crate::invite::PeerAddr;
@@ -106,7 +107,8 @@ enum Search {
 /// A linked peer.
 #[derive(Debug)]
 struct Linked {
-    contact: PeerAddr,
+    /// Who, and where others reach it: every node has some dozens of these, and few are looked at.
+    contact: Cbor<PeerAddr>,
     net: Option<NetPrefix>,
     /// What it may make us verify.
     costly: TokenBucket,
@@ -114,6 +116,14 @@ struct Linked {
     answered: Option<(Instant, u64)>,
     /// It was shown our mandate, as somebody whom our seat is to serve.
     is_guest: bool,
+}
+
+impl Linked {
+    fn new(peer: &PeerView) -> Box<Self> {
+        let (contact, net) = (Cbor::new(&peer.contact), peer.ip.map(NetPrefix::of));
+        let costly = TokenBucket::new(COSTLY.0, COSTLY.1);
+        Box::new(Self { contact, net, costly, answered: None, is_guest: false })
+    }
 }
 
 /// Roles. See the module's documentation.
@@ -377,12 +387,9 @@ impl Roles {
     }
 
     /// A peer is linked. Its links may be direct, or may become so.
-    pub(crate) fn peer_up(&mut self, now: Instant, peer: PeerView) {
+    pub(crate) fn peer_up(&mut self, now: Instant, peer: &PeerView) {
         let id = peer.contact.id;
-        let net = peer.ip.map(NetPrefix::of);
-        let costly = TokenBucket::new(COSTLY.0, COSTLY.1);
-        let linked = Linked { contact: peer.contact, net, costly, answered: None, is_guest: false };
-        self.linked.insert(id, Box::new(linked));
+        self.linked.insert(id, Linked::new(peer));
         for message in self.waiting.remove(&id).unwrap_or_default() {
             self.outputs.push_back(Output::Send(id, message));
         }
@@ -390,15 +397,20 @@ impl Roles {
     }
 
     /// A linked peer is elsewhere.
-    pub(crate) fn peer_moved(&mut self, peer: PeerView) {
+    pub(crate) fn peer_moved(&mut self, peer: &PeerView) {
         let id = peer.contact.id;
         if let Some(seat) = self.seats.get_mut(&id) {
             seat.contact.clone_from(&peer.contact);
         }
         if let Some(linked) = self.linked.get_mut(&id) {
             linked.net = peer.ip.map(NetPrefix::of);
-            linked.contact = peer.contact;
+            linked.contact = Cbor::new(&peer.contact);
         }
+    }
+
+    /// Where a linked peer is reached.
+    fn contact_of(&self, id: NodeId) -> Option<PeerAddr> {
+        self.linked.get(&id)?.contact.get()
     }
 
     /// The last link to a peer is gone: because a side closed it, or because nothing was heard.
@@ -489,9 +501,14 @@ impl Roles {
         self.seats.contains_key(&id)
     }
 
+    /// Our seat: of which region, and whether it serves.
+    pub(crate) fn seat(&self) -> Option<(Region, bool)> {
+        self.told_seat
+    }
+
     pub(crate) fn stats(&self) -> RoleStats {
         let mandate = self.mandates.first().filter(|_| self.told_seat.is_some());
-        let votes = mandate.map_or(&[][..], Mandate::votes);
+        let votes = mandate.map(Mandate::votes).unwrap_or_default();
         RoleStats {
             seat: self.told_seat,
             votes: votes.len(),

@@ -8,6 +8,8 @@ use core::cmp::Reverse;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::hints::{FULL, Hint};
 use super::{Event, Output, Roles, Timer};
 use crate::flat::FlatMap;
@@ -15,6 +17,7 @@ use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::key::Key;
 use crate::role::Region;
+use crate::role::epoch::draw;
 use crate::role::mandate::Mandate;
 use crate::role::term::{Kind, RANKS_MAX, Term};
 use crate::time::{Instant, UnixTime};
@@ -53,10 +56,40 @@ const ANSWER_PAUSE: Duration = Duration::from_secs(30);
 /// When who comes to a full seat may come again, and half as much again at random.
 const RETRY_AFTER_S: u16 = 60;
 
+/// What is kept of a mandate that was verified: most of its bytes are votes, and every node has
+/// homes.
+#[derive(Debug)]
+pub(super) struct Verified {
+    term: Term,
+    /// Of the term: it takes two hashes, and ranks are looked at often.
+    score: f64,
+    /// Of the mandate's bytes.
+    digest: u64,
+}
+
+impl Verified {
+    fn new(mandate: &Mandate) -> Self {
+        let (term, digest) = (mandate.term().clone(), name_of(mandate.bytes()));
+        Self { score: term.score(), term, digest }
+    }
+
+    pub(super) fn term(&self) -> &Term {
+        &self.term
+    }
+
+    fn is(&self, mandate: &Bytes) -> bool {
+        self.digest == name_of(mandate)
+    }
+}
+
+fn name_of(mandate: &Bytes) -> u64 {
+    draw("baran 1 mandate that was verified", &[mandate])
+}
+
 /// A seat whose mandate was verified.
 #[derive(Debug)]
 pub(super) struct Seat {
-    pub(super) mandate: Mandate,
+    pub(super) mandate: Verified,
     pub(super) contact: PeerAddr,
     pub(super) load: u8,
     /// When it last said anything.
@@ -85,10 +118,11 @@ impl Roles {
     fn ranks(&self) -> Vec<&Term> {
         let ours = self.mandates.first().filter(|_| self.told_seat.is_some()).map(Mandate::term);
         let others = self.seats.values().filter(|seat| !seat.is_lost);
-        let mut terms: Vec<_> = others.map(|seat| seat.mandate.term()).chain(ours).collect();
+        let others = others.map(|seat| (seat.mandate.term(), seat.mandate.score));
+        let mut terms: Vec<_> = others.chain(ours.map(|term| (term, term.score()))).collect();
         // Seats that are lent at once come after those that were elected.
-        terms.sort_by(|a, b| a.kind.cmp(&b.kind).then(b.score().total_cmp(&a.score())));
-        terms
+        terms.sort_by(|(a, x), (b, y)| a.kind.cmp(&b.kind).then(y.total_cmp(x)));
+        terms.into_iter().map(|(term, _)| term).collect()
     }
 
     /// Our place among them, from 0.
@@ -164,13 +198,13 @@ impl Roles {
     /// Until when a seat is good without another mandate. A home that serves was elected, and to
     /// look at its mandates as often as they are made costs more than all the rest; when it has
     /// none left it says so. A seat looks at those of its fellows, who show them.
-    pub(super) fn good_until(&self, mandate: &Mandate) -> UnixTime {
+    pub(super) fn good_until(&self, mandate: &Verified) -> UnixTime {
         let epochs = match mandate.term().kind {
             _ if self.told_seat.is_some() => 0,
             Kind::Ordinary => GRACE_EPOCHS,
             Kind::Acting => 1,
         };
-        mandate.expires() + self.epochs.len() * epochs
+        UnixTime::from_secs(mandate.term.expires_s) + self.epochs.len() * epochs
     }
 
     fn tell_seat(&mut self, now: Instant, in_force: Option<&Mandate>) {
@@ -267,17 +301,16 @@ impl Roles {
     }
 
     pub(super) fn handle_present(&mut self, now: Instant, from: NodeId, present: &Present) {
-        let Some(linked) = self.linked.get(&from) else { return };
-        let contact = linked.contact.clone();
+        let Some(contact) = self.contact_of(from) else { return };
         if let Some(seat) = self.seats.get_mut(&from)
-            && *seat.mandate.bytes() == present.mandate
+            && seat.mandate.is(&present.mandate)
         {
             (seat.heard, seat.is_lost, seat.failures) = (now, false, 0);
             (seat.load, seat.contact) = (present.load, contact);
         } else {
             match self.verify(now, &present.mandate) {
                 Ok(mandate) if self.is_ours(from, &mandate) => {
-                    self.insert_seat(now, mandate, contact, present.load);
+                    self.insert_seat(now, &mandate, contact, present.load);
                 }
                 Ok(_) => {}
                 Err(why) => self.event(Event::Void { peer: from, why }),
@@ -304,14 +337,15 @@ impl Roles {
         term.holder == from && term.region.contains(&self.key) && !self.is_removed(term)
     }
 
-    fn insert_seat(&mut self, now: Instant, mandate: Mandate, contact: PeerAddr, load: u8) {
+    fn insert_seat(&mut self, now: Instant, mandate: &Mandate, contact: PeerAddr, load: u8) {
         let id = contact.id;
         if self.seats.len() >= SEATS_KNOWN_MAX && !self.seats.contains_key(&id) {
             return;
         }
         let knows_us = self.seats.get(&id).is_some_and(|seat| seat.knows_us);
-        let seat =
-            Seat { mandate, contact, load, heard: now, is_lost: false, knows_us, failures: 0 };
+        let mandate = Verified::new(mandate);
+        let (heard, is_lost, failures) = (now, false, 0);
+        let seat = Seat { mandate, contact, load, heard, is_lost, knows_us, failures };
         self.seats.insert(id, Box::new(seat));
     }
 
@@ -362,7 +396,8 @@ impl Roles {
             linked.answered = Some((now, digest));
         }
         let mut named: Vec<_> = named.values().collect();
-        named.sort_by(|(a, ..), (b, ..)| a.kind.cmp(&b.kind).then(b.score().total_cmp(&a.score())));
+        // Scores are above zero, so their bits are in the same order.
+        named.sort_by_cached_key(|(term, ..)| (term.kind, Reverse(term.score().to_bits())));
         let hint = |(at, (term, contact, load)): (usize, &&(Term, PeerAddr, u8))| SeatHint {
             contact: contact.clone(),
             load: *load,

@@ -153,7 +153,7 @@ fn of_another_network_region_or_epoch_it_is_void() {
     let (mut later, past) = (Election::new(), Election::new().hold());
     later.term.epoch += 1;
     later.term.expires_s += EPOCH_S;
-    let replayed = Mandate::sign(&later.holder, NETWORK, &later.term, past.votes().to_vec(), 1);
+    let replayed = Mandate::sign(&later.holder, NETWORK, &later.term, past.votes(), 1);
     let at = epochs().start(Region::ALL, later.term.epoch);
     assert!(matches!(verify_among(80.0, replayed.bytes(), at), Err(MandateError::Signature(_))));
 }

@@ -183,7 +183,7 @@ impl World {
             for (one, other) in [(a, b), (b, a)] {
                 let contact = contact(other);
                 let ip = Some(contact.addrs[0].ip());
-                self.host(one).roles.peer_up(now, PeerView { contact, ip });
+                self.host(one).roles.peer_up(now, &PeerView { contact, ip });
             }
         }
     }
