@@ -22,7 +22,7 @@ use crate::invite::PeerAddr;
 use crate::key::Key;
 use crate::role::{ACTIVE, REGION_BITS_MAX, Region, STANDBY};
 use crate::time::Instant;
-use crate::wire::index::{Found, SEATS_NAMED_MAX};
+use crate::wire::index::{Found, RecordKind, SEATS_NAMED_MAX};
 use crate::wire::node::HOMES_MAX;
 
 /// Regions of which seats are known: those of four million nodes.
@@ -41,9 +41,9 @@ const LEARN_PAUSE: Duration = Duration::from_secs(60);
 /// Regions whose seats are learned at a time.
 const LEARNING_MAX: usize = 4;
 
-/// Age from which a record is with all seats of its region, clocks that differ allowed for: younger
-/// ones are no seat's omission.
-const SPREAD: Duration = Duration::from_secs(120);
+/// Age from which a record is with all seats of its region, clocks that differ and offers that were
+/// lost allowed for: younger ones are no seat's omission.
+const SPREAD: Duration = Duration::from_secs(600);
 
 /// What is known of a region.
 #[derive(Debug)]
@@ -271,10 +271,14 @@ impl Index {
         self.spare(id);
     }
 
-    /// Reports seats that did not have what others of them gave in a look-up that has ended.
+    /// Reports seats that did not have what others of them gave in a look-up that has ended. Not of
+    /// records of nodes, which a seat gets when they are stored anew.
     pub(super) fn report_omissions(&mut self, now: Instant, id: JobId) {
         let (Some(unix), Some(job)) = (self.unix(now), self.jobs.get(&id)) else { return };
-        let Goal::Find { found, .. } = &job.goal else { return };
+        let Goal::Find { found, kind, .. } = &job.goal else { return };
+        if *kind == RecordKind::Node {
+            return;
+        }
         let is_spread = |ms: &u64| ms / 1000 + SPREAD.as_secs() <= unix.as_secs();
         if found.values().any(is_spread) {
             let key = job.target;

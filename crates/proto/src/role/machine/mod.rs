@@ -475,7 +475,7 @@ impl Roles {
                 Timer::Poll(poll) => self.advance_poll(now, poll),
                 Timer::Echo(peer) => self.echo_late(now, peer),
                 Timer::Beat => self.beat(now),
-                Timer::Check(seat) => self.lose(now, seat),
+                Timer::Check(seat) => self.check_late(now, seat),
                 Timer::Homes => self.settle_homes(now),
                 Timer::Acting => self.apply_acting(now),
                 Timer::Mandate => self.review(now),

@@ -1,16 +1,21 @@
 //! Removing a seat that does not serve: reports are gathered by its fellows, and enough of them
 //! make its mandate void for whoever sees them.
 
+use core::time::Duration;
+
 use super::{Event, Roles};
 use crate::id::NodeId;
 use crate::role::report::{Charge, REPORTS_MIN, Reason, Removal, Report};
-use crate::role::{Region, Term};
+use crate::role::{Kind, Region, Term};
 use crate::time::Instant;
 use crate::wire::RoleMessage;
 use crate::wire::role::Accusation;
 
 /// Times in a row that a seat is not had before it is reported.
 const FAILURES: u8 = 3;
+
+/// From the beginning of its seat, the time in which a seat gets the records of its region.
+const LEARNING: Duration = Duration::from_secs(600);
 
 /// Seats on which reports are gathered at a time.
 const CASES_MAX: usize = 16;
@@ -34,9 +39,14 @@ impl Roles {
         }
     }
 
-    /// A seat denied a record that two others gave.
+    /// A seat denied a record that two others gave. One that is new may not have it yet.
     pub(crate) fn omission(&mut self, now: Instant, id: NodeId) {
-        self.accuse(now, id, Reason::Omission);
+        let (Some(unix), Some(seat)) = (self.unix(now), self.seats.get(&id)) else { return };
+        let term = seat.mandate.term();
+        let begun = self.epochs.start(term.region, term.since_epoch);
+        if term.kind == Kind::Ordinary && begun + LEARNING <= unix {
+            self.accuse(now, id, Reason::Omission);
+        }
     }
 
     /// Signs a report and gives it to the other seats that we know.
@@ -64,7 +74,9 @@ impl Roles {
         let is_seat = self.seats.contains_key(&charge.seat) || charge.seat == self.id;
         // Who reports may be a little behind.
         let is_time = charge.epoch == epoch || charge.epoch + 1 == epoch;
-        let is_judge = self.told_seat.is_some() && is_seat && is_time;
+        // Others may not reach whom we hear.
+        let is_wrong = report.reason == Reason::Dead && self.hears(charge.seat);
+        let is_judge = self.told_seat.is_some() && is_seat && is_time && !is_wrong;
         if !is_judge || self.cases.len() >= CASES_MAX && !self.cases.contains_key(&charge) {
             return;
         }
@@ -85,6 +97,13 @@ impl Roles {
             self.cases.remove(&charge);
             self.remove_seat(now, &Removal { charge, reports });
         }
+    }
+
+    /// Whether a seat is there, as far as we can tell: ourselves, or one that is linked and not
+    /// doubted.
+    fn hears(&self, seat: NodeId) -> bool {
+        let is_there = self.seats.get(&seat).is_some_and(|seat| !seat.is_lost);
+        seat == self.id || is_there && self.linked.contains_key(&seat)
     }
 
     fn is_valid(&mut self, charge: &Charge, report: &Report) -> bool {

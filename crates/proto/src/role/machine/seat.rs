@@ -455,15 +455,26 @@ impl Roles {
             self.send(fellow, RoleMessage::Beat(beat.clone()));
         }
         let silence = self.config.beat * MISSED;
-        let watched: Vec<_> = self
-            .seats
-            .iter()
-            .filter(|(_, seat)| !seat.is_lost && now - seat.heard > silence)
-            .map(|(id, _)| *id)
-            .filter(|id| self.followers(*id).contains(&self.id))
-            .collect();
+        let is_silent =
+            |(_, seat): &(&NodeId, &Box<Seat>)| !seat.is_lost && now - seat.heard > silence;
+        let silent = self.seats.iter().filter(is_silent).map(|(id, _)| *id);
+        let watched: Vec<_> = silent.filter(|seat| self.watches(*seat)).collect();
         for seat in watched {
-            self.lose(now, seat);
+            // It may count others than us among those that follow it.
+            self.check(now, seat);
+        }
+    }
+
+    /// Whether it falls to us to notice that a fellow is gone.
+    fn watches(&self, seat: NodeId) -> bool {
+        self.told_seat.is_some() && self.followers(seat).contains(&self.id)
+    }
+
+    /// A seat that was asked whether it is there has not answered.
+    pub(super) fn check_late(&mut self, now: Instant, seat: NodeId) {
+        let is_watched = self.watches(seat);
+        self.lose(now, seat);
+        if is_watched {
             let fellows: Vec<_> = self.seats.keys().copied().filter(|id| *id != seat).collect();
             for fellow in fellows {
                 self.send(fellow, RoleMessage::Lost(Lost { seat }));
@@ -507,7 +518,7 @@ impl Roles {
                 self.send(id, RoleMessage::Beat(Beat { load: self.told_load(), asks: true }));
                 self.timers.set(Timer::Check(id), now + CHECK);
             } else if self.told_seat.is_some() {
-                self.lose(now, id);
+                self.check_late(now, id);
             }
         }
     }
