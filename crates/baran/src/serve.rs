@@ -70,14 +70,15 @@ pub struct ServeLimits {
 }
 
 impl Default for ServeLimits {
-    /// 10 MB/s, 20 GB a day, 64 peers: a home line's spare capacity.
+    /// 10 MB/s, 20 GB a day: a home line's spare capacity; 512 peers, twice what a seat of a region
+    /// of 1,024 nodes has.
     fn default() -> Self {
         Self {
             is_on: true,
             rate_bytes_per_s: 10_000_000,
             bytes_per_day: 20_000_000_000,
             hours: None,
-            reservations: 64,
+            reservations: 512,
         }
     }
 }

@@ -407,7 +407,7 @@ mod tests {
         assert!(limits_after(&["--serve", "off", "--serve-bytes-per-day", "5G"], &mut limits));
         assert_eq!(limits.hours.map(|hours| hours.to_string()).as_deref(), Some("22-6"));
         assert_eq!((limits.is_on, limits.rate_bytes_per_s), (false, 1_000_000));
-        assert_eq!((limits.bytes_per_day, limits.reservations), (5_000_000_000, 64));
+        assert_eq!((limits.bytes_per_day, limits.reservations), (5_000_000_000, 512));
         assert!(limits_after(&["--serve", "auto", "--serve-hours", "always"], &mut limits));
         assert_eq!((limits.is_on, limits.hours), (true, None));
     }

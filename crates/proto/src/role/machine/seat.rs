@@ -455,9 +455,8 @@ impl Roles {
             self.send(fellow, RoleMessage::Beat(beat.clone()));
         }
         let silence = self.config.beat * MISSED;
-        let is_silent =
-            |(_, seat): &(&NodeId, &Box<Seat>)| !seat.is_lost && now - seat.heard > silence;
-        let silent = self.seats.iter().filter(is_silent).map(|(id, _)| *id);
+        let there = self.seats.iter().filter(|(_, seat)| !seat.is_lost);
+        let silent = there.filter(|(_, seat)| now - seat.heard > silence).map(|(id, _)| *id);
         let watched: Vec<_> = silent.filter(|seat| self.watches(*seat)).collect();
         for seat in watched {
             // It may count others than us among those that follow it.
