@@ -190,11 +190,22 @@ fn compare(args: &StudyArgs, nodes: u32, scenario: Scenario) -> Comparison {
 
 fn preface(args: &StudyArgs) -> String {
     let sizes: Vec<_> = args.nodes.iter().map(u32::to_string).collect();
+    let scenarios: Vec<_> = args.scenarios.iter().map(|scenario| scenario.name()).collect();
+    let policies: Vec<_> = args.policies.iter().map(|policy| policy.name()).collect();
+    let minutes: Vec<_> = args.minutes.iter().map(u32::to_string).collect();
+    let options = [
+        ("scenarios", scenarios.join(",")),
+        ("policies", policies.join(",")),
+        ("minutes", minutes.join("")),
+    ];
+    let given = options.iter().filter(|(_, value)| !value.is_empty());
+    let given: String = given.map(|(name, value)| format!(" --{name} {value}")).collect();
     format!(
         "# How the network heals\n\n\
-         Written by `baran sim report --nodes {} --seeds {}`. What the model is, what the policies \
-         are and what is left out: [sim.md](sim.md). With several seeds, figures are the median \
-         and the range; a target is met if every seed meets it.\n\n",
+         Written by `baran sim report --nodes {} --seeds {}{given}`. What the model is, what the \
+         policies are and what is left out: [sim.md](sim.md). With several seeds, figures are the \
+         median and the range; a target is met if every seed meets it. Control traffic of runs \
+         shorter than an hour is that of a start, and has no target.\n\n",
         sizes.join(","),
         args.seeds
     )
@@ -271,7 +282,7 @@ fn missed(all: &[Comparison]) -> String {
         }
     }
     if lines.is_empty() {
-        return "\nAll targets are met.\n\n".into();
+        return "\nNo target that these runs have is missed.\n\n".into();
     }
     format!("\nTargets that are missed:\n\n{lines}\n")
 }

@@ -12,15 +12,15 @@ use crate::time::Instant;
 use crate::wire::RoleMessage;
 use crate::wire::role::{DeclineReason, Declined};
 
-/// Load above the mean that is borne: a quarter more guests.
-const BORNE: u64 = 5;
+/// Load above the mean that is borne: twice as many guests. Each that moves is shown a mandate.
+const BORNE: u64 = capacity::OCTAVE as u64;
 
 /// The share of the owner's limit from which on it counts as load, in parts of 255: guests are even
 /// until there is no room for more.
 const LIMIT_COUNTS: u8 = 128;
 
 /// Of its guests a seat sends away one in so many a minute, one at least.
-const SENT_AWAY: usize = 32;
+const SENT_AWAY: usize = 256;
 
 /// When who was sent away may come again.
 const RETRY_AFTER_S: u16 = 1800;

@@ -34,7 +34,7 @@ const ASK_EASY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_
 const SHOW_MAX: Duration = Duration::from_secs(10);
 
 /// Pause between moves from one home to another.
-const MOVE_PAUSE: Duration = Duration::from_secs(600);
+const MOVE_PAUSE: Duration = Duration::from_secs(3600);
 
 /// How long a home that wants to serve fewer is to be left for another, if one takes us in.
 const MOVE_MAX: Duration = Duration::from_secs(60);
