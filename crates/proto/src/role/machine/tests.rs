@@ -189,17 +189,23 @@ fn a_standby_takes_the_place_of_a_lost_seat() {
     assert!(took <= 20, "{took}");
 }
 
-#[test]
-fn a_seat_that_lies_to_many_loses_its_mandate() {
-    let mut world = World::new(120, quick());
-    world.run(secs(1_400));
+/// The seat that most use, and those who do.
+fn most_used(world: &World) -> (NodeId, Vec<NodeId>) {
     let guests = |seat: &NodeId| -> Vec<NodeId> {
         let is_guest = |id: &NodeId| world.hosts[id].roles.stats().homes.contains(seat);
         world.alive().filter(is_guest).collect()
     };
-    let seat = seats(&world).into_iter().max_by_key(|seat| guests(seat).len()).unwrap();
-    let lied_to = guests(&seat);
-    assert!(lied_to.len() >= 8, "{}", lied_to.len());
+    let seat = seats(world).into_iter().max_by_key(|seat| guests(seat).len()).unwrap();
+    let guests = guests(&seat);
+    assert!(guests.len() >= 8, "{}", guests.len());
+    (seat, guests)
+}
+
+#[test]
+fn a_seat_that_lies_to_many_loses_its_mandate() {
+    let mut world = World::new(120, quick());
+    world.run(secs(1_400));
+    let (seat, lied_to) = most_used(&world);
     let now = world.now;
     for id in &lied_to[..7] {
         world.host(*id).roles.omission(now, seat);
@@ -216,6 +222,23 @@ fn a_seat_that_lies_to_many_loses_its_mandate() {
     let removed = Event::Removed(seat);
     let knows = world.hosts.values().filter(|host| host.events.iter().any(|(_, e)| *e == removed));
     assert!(knows.count() >= 8, "its fellows know");
+}
+
+#[test]
+fn nobody_is_removed_as_dead_whom_its_fellows_hear() {
+    let mut world = World::new(120, quick());
+    world.run(secs(1_400));
+    let (seat, guests) = most_used(&world);
+    let now = world.now;
+    for id in &guests {
+        for _ in 0..3 {
+            world.host(*id).roles.seat_failed(now, seat);
+        }
+    }
+    world.drain_all();
+    world.run(secs(5));
+    assert!(world.bytes.contains_key(&41), "they reported it");
+    assert!(seats(&world).contains(&seat));
 }
 
 #[test]
