@@ -161,6 +161,8 @@ pub(crate) struct Index {
     remembered: Option<Instant>,
     /// Look-ups for the table made since the network was joined.
     refreshes: u32,
+    /// Whether we looked who is near us since.
+    is_surveyed: bool,
     timers: Timers<Timer>,
     outputs: VecDeque<Output>,
     requests_sent: u64,
@@ -217,6 +219,7 @@ impl Index {
             cold: FlatMap::new(),
             remembered: None,
             refreshes: 0,
+            is_surveyed: false,
             timers: Timers::default(),
             outputs: VecDeque::new(),
             requests_sent: 0,
@@ -407,7 +410,7 @@ impl Index {
 
     /// Somebody answers: fills the table.
     fn joined(&mut self, now: Instant) {
-        self.refreshes = 0;
+        (self.refreshes, self.is_surveyed) = (0, false);
         self.timers.set(Timer::Refresh, now);
         for own in self.own.keys().copied().collect::<Vec<_>>() {
             self.timers.set(Timer::Own(own), now + own::SETTLE);
@@ -487,6 +490,16 @@ impl Index {
     /// A duration between half and three halves of `mean`, so that nodes do not act in step.
     fn jitter(&mut self, mean: Duration) -> Duration {
         mean * (50 + self.rng.next_u32() % 101) / 100
+    }
+
+    /// How many nodes there are by what we observed ourselves, for Hello; 0 if unknown.
+    pub(crate) fn nodes_observed(&self) -> u32 {
+        self.size.own()
+    }
+
+    /// A peer said what it observed.
+    pub(crate) fn hear_nodes(&mut self, from: NodeId, nodes: u32) {
+        self.size.hear(from, nodes);
     }
 
     /// How many nodes there are, estimated.

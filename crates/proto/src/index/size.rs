@@ -9,8 +9,14 @@
 //! the lower one counts for the same reason; it is too low by `LOWER_OF_TWO` on average, so it is
 //! raised by that.
 //!
-//! Invariants: at most [`OBSERVATIONS_MAX`] estimates are kept; the answer is finite.
+//! A node that comes back with a full table makes few look-ups of its own, so peers tell each other
+//! what their own observations say (Hello), and these count in the median as well. Nodes whose
+//! estimates differ by much do not believe each other's mandates ([`crate::role`]).
+//!
+//! Invariants: at most [`OBSERVATIONS_MAX`] and [`HEARD_MAX`] estimates are kept; the answer is
+//! finite.
 
+use crate::id::NodeId;
 use crate::key::{Distance, Key};
 
 /// Estimates that the median is of. Each is off by a fifth or so (1/√20); the median of 32 by a
@@ -21,11 +27,18 @@ pub const OBSERVATIONS_MAX: usize = 32;
 /// of the least of two normal draws), which are 0.3 for eight to twenty nodes.
 const LOWER_OF_TWO: f64 = 1.18;
 
+/// Estimates of others that are remembered: a node has about twenty links.
+pub const HEARD_MAX: usize = 32;
+
 /// An estimate of the number of nodes.
 #[derive(Debug, Clone, Default)]
 pub struct SizeEstimate {
-    /// Oldest first: the first bytes of the key, and the estimate.
-    observations: Vec<(u64, f32)>,
+    /// Our own, by the first bytes of the key.
+    observations: Ring<OBSERVATIONS_MAX>,
+    /// Those of peers, by the first bytes of their ids.
+    heard: Ring<HEARD_MAX>,
+    /// What follows from both.
+    nodes: Option<f64>,
 }
 
 impl SizeEstimate {
@@ -45,32 +58,34 @@ impl SizeEstimate {
         let share = last.fraction().max(2f64.powi(-64));
         // This node is one more.
         let nodes = ((count - 1.0 / 3.0) / share).max(count) + 1.0;
-        let name = target.as_bytes().iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b));
-        self.observations.retain(|(other, _)| *other != name);
-        if self.observations.len() == OBSERVATIONS_MAX {
-            self.observations.remove(0);
+        self.observations.put(target.head(), nodes);
+        self.settle();
+    }
+
+    /// Takes in what a peer's own observations say; 0 says nothing.
+    pub fn hear(&mut self, peer: NodeId, nodes: u32) {
+        if nodes > 0 {
+            self.heard.put(Key::of_node(peer).head(), nodes.into());
+            self.settle();
         }
-        self.observations.reserve_exact(1);
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "seven digits are more than it is worth"
-        )]
-        self.observations.push((name, nodes as f32));
+    }
+
+    /// What our own observations say, for others: never what they say themselves. 0 is nothing.
+    #[must_use]
+    pub fn own(&self) -> u32 {
+        let own = middle(self.observations.values().collect());
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded")]
+        own.map_or(0, |nodes| nodes.clamp(1.0, u32::MAX.into()) as u32)
     }
 
     /// The number of nodes, this one included; `None` before the first observation.
     #[must_use]
     pub fn nodes(&self) -> Option<f64> {
-        let mut sorted: Vec<f32> = self.observations.iter().map(|(_, nodes)| *nodes).collect();
-        sorted.sort_unstable_by(f32::total_cmp);
-        match sorted[..] {
-            [] => None,
-            [lower, _] => Some(f64::from(lower) * LOWER_OF_TWO),
-            _ => {
-                let (left, right) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-                Some((f64::from(left) * f64::from(right)).sqrt())
-            }
-        }
+        self.nodes
+    }
+
+    fn settle(&mut self) {
+        self.nodes = middle(self.observations.values().chain(self.heard.values()).collect());
     }
 
     /// The radius around a key within which `replicas` nodes are expected. It is the whole space,
@@ -78,6 +93,43 @@ impl SizeEstimate {
     #[must_use]
     pub fn region(&self, replicas: usize) -> Distance {
         self.nodes().map_or(Distance::MAX, |nodes| Distance::of_fraction(replicas as f64 / nodes))
+    }
+}
+
+/// The newest estimates, one of each name, the oldest first.
+#[derive(Debug, Clone, Default)]
+struct Ring<const MAX: usize>(Vec<(u64, f32)>);
+
+impl<const MAX: usize> Ring<MAX> {
+    fn put(&mut self, name: u64, nodes: f64) {
+        self.0.retain(|(other, _)| *other != name);
+        if self.0.len() == MAX {
+            self.0.remove(0);
+        }
+        self.0.reserve_exact(1);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "seven digits are more than it is worth"
+        )]
+        self.0.push((name, nodes as f32));
+    }
+
+    fn values(&self) -> impl Iterator<Item = f32> {
+        self.0.iter().map(|(_, nodes)| *nodes)
+    }
+}
+
+/// What several estimates say together.
+fn middle(mut estimates: Vec<f32>) -> Option<f64> {
+    estimates.sort_unstable_by(f32::total_cmp);
+    match estimates[..] {
+        [] => None,
+        [lower, _] => Some(f64::from(lower) * LOWER_OF_TWO),
+        _ => {
+            let (left, right) =
+                (estimates[(estimates.len() - 1) / 2], estimates[estimates.len() / 2]);
+            Some((f64::from(left) * f64::from(right)).sqrt())
+        }
     }
 }
 
@@ -166,6 +218,22 @@ mod tests {
     }
 
     #[test]
+    fn who_observed_little_takes_the_median_of_its_peers() {
+        let mut estimate = SizeEstimate::new();
+        estimate.observe(&Key::topic_secret("a"), &[Distance::of_fraction(1e-6); 4]);
+        let own = estimate.own();
+        assert!(own > 1_000_000);
+        for n in 0..40u8 {
+            // A third of them lie.
+            let said = if n % 3 == 0 { u32::MAX } else { 900 + 10 * u32::from(n) };
+            estimate.hear(NodeId::from_bytes([n; 32]), said);
+            estimate.hear(NodeId::from_bytes([n; 32]), 0);
+        }
+        assert!((1_000.0..1_300.0).contains(&estimate.nodes().unwrap()), "{estimate:?}");
+        assert_eq!((estimate.own(), estimate.heard.0.len()), (own, HEARD_MAX));
+    }
+
+    #[test]
     fn nothing_is_known_before_the_first_and_old_ones_are_forgotten() {
         let mut estimate = SizeEstimate::new();
         estimate.observe(&Key::topic_secret("a"), &[]);
@@ -176,7 +244,7 @@ mod tests {
                 estimate.observe(&random_key(&mut rng), &[Distance::of_fraction(share); 10]);
             }
         }
-        assert_eq!(estimate.observations.len(), OBSERVATIONS_MAX);
+        assert_eq!(estimate.observations.0.len(), OBSERVATIONS_MAX);
         assert!((estimate.nodes().unwrap() - 9_667.7).abs() < 1.0);
     }
 }

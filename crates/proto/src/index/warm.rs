@@ -106,17 +106,20 @@ impl Index {
         near.into_iter().take(wanted).map(|(_, id)| id).collect()
     }
 
-    /// Estimates the size of the network from our own surroundings: a start, until look-ups
-    /// elsewhere tell more.
-    fn observe_surroundings(&mut self) {
-        let nearest = self.table.nearest(&self.key, SURROUNDINGS);
-        let distances: Vec<_> =
-            nearest.iter().map(|entry| entry.key().distance(&self.key)).collect();
+    /// Estimates the size of the network from our own surroundings: from those that are there as
+    /// soon as we looked around, before that from whom the last run knew, of whom some are off.
+    fn observe_surroundings(&mut self, near: &BTreeSet<NodeId>) {
+        let distance = |id: NodeId| Key::of_node(id).distance(&self.key);
+        let mut distances: Vec<_> = if self.is_surveyed && near.len() == self.config.warm_near {
+            near.iter().map(|id| distance(*id)).collect()
+        } else {
+            self.table.nearest(&self.key, SURROUNDINGS).iter().map(|it| distance(it.id())).collect()
+        };
+        distances.sort_unstable();
         self.size.observe(&self.key, &distances);
     }
 
     pub(super) fn choose_warm(&mut self, now: Instant) {
-        self.observe_surroundings();
         self.cold.retain(|_, until| *until > now);
         let late: Vec<_> = self
             .warming
@@ -129,6 +132,7 @@ impl Index {
             self.cool(now, id);
         }
         let mut chosen = self.near(now);
+        self.observe_surroundings(&chosen);
         let wanted = chosen.len() + self.config.warm_random;
         // Those that stand first: a warm connection is worth what it cost.
         let standing: Vec<_> =
@@ -218,6 +222,10 @@ impl Index {
             let at = now + self.jitter(self.config.refresh);
             self.timers.set(Timer::Refresh, at);
             return;
+        }
+        if self.refreshes > 0 && self.seats.are_enough(&self.key) {
+            // Seats know everybody; who is met in the course of time fills the table.
+            self.refreshes = self.refreshes.max(FILL + 1);
         }
         let is_first = self.refreshes == 0;
         self.refreshes = self.refreshes.saturating_add(1);

@@ -148,6 +148,7 @@ impl Node {
         self.drop_dead_links(now, id);
         let Some(link) = self.links.get(&id) else { return };
         let relay = link.peer;
+        self.index.hear_nodes(relay, hello.nodes);
         if self.index.peer_hello(now, relay, hello.indexes, hello.unix_s) {
             self.search_wanted(now);
         }

@@ -183,6 +183,7 @@ impl Node {
             indexes: self.index.is_serving(),
             unix_s: self.index.unix_s(now),
             run: self.run,
+            nodes: self.index.nodes_observed(),
         };
         self.send(id, NodeMessage::Hello(hello));
     }

@@ -50,7 +50,7 @@ pub enum NodeMessage {
 }
 
 /// Says what a node offers. The first message of each side, and again when that changes.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Hello {
     /// Whether the sender relays and signals for its peers.
@@ -69,6 +69,10 @@ pub struct Hello {
     #[n(3)]
     #[cbor(default)]
     pub run: u64,
+    /// How many nodes the network has by what the sender itself observed. 0: unknown.
+    #[n(4)]
+    #[cbor(default)]
+    pub nodes: u32,
 }
 
 /// Asks for a reservation, or for more time on the one held; and says that the connection is to

@@ -93,9 +93,11 @@ fn index_message() -> impl Strategy<Value = IndexMessage> {
 fn node_message() -> impl Strategy<Value = NodeMessage> {
     let homes = vec(home(node::HOME_ADDRS_MAX), 0..=node::HOMES_MAX);
     prop_oneof![
-        (any::<bool>(), any::<bool>(), any::<u64>()).prop_map(|(relays, indexes, unix_s)| {
-            NodeMessage::Hello(Hello { relays, indexes, unix_s, run: 0 })
-        }),
+        (any::<bool>(), any::<bool>(), any::<u64>(), any::<u32>()).prop_map(
+            |(relays, indexes, unix_s, nodes)| {
+                NodeMessage::Hello(Hello { relays, indexes, unix_s, run: 0, nodes })
+            }
+        ),
         Just(NodeMessage::Release(Release {})),
         Just(NodeMessage::Need(Need {})),
         (any::<u32>(), id())
@@ -178,12 +180,7 @@ fn unknown_types_and_keys_are_skipped() {
     // [0, {0: true, 7: "x"}]: a key of the future in a Hello.
     assert_eq!(
         Message::decode(&[0x82, 0, 0xA2, 0, 0xF5, 7, 0x61, b'x']),
-        Ok(Message::Node(NodeMessage::Hello(Hello {
-            relays: true,
-            indexes: false,
-            unix_s: 0,
-            run: 0
-        })))
+        Ok(Message::Node(NodeMessage::Hello(Hello { relays: true, ..Hello::default() })))
     );
 }
 
@@ -298,20 +295,15 @@ fn limits_of_index_messages_hold() {
 /// The bytes on the wire, fixed: a change here is a change of the protocol.
 #[test]
 fn golden_vectors() {
-    let hello = Hello { relays: true, indexes: true, unix_s: 1_790_000_000, run: 7 };
+    let hello = Hello { relays: true, indexes: true, unix_s: 1_790_000_000, run: 7, nodes: 1000 };
     assert_eq!(
         encode(NodeMessage::Hello(hello)),
-        hex("000f 82 00 a4 00f5 01f5 02 1a6ab13b80 0307")
+        hex("0013 82 00 a5 00f5 01f5 02 1a6ab13b80 0307 04 1903e8")
     );
     // As a node of the first version, or one without a calendar, says it.
     assert_eq!(
         Message::decode(&hex("82 00 a1 00f5")),
-        Ok(Message::Node(NodeMessage::Hello(Hello {
-            relays: true,
-            indexes: false,
-            unix_s: 0,
-            run: 0
-        })))
+        Ok(Message::Node(NodeMessage::Hello(Hello { relays: true, ..Hello::default() })))
     );
     let credit = Message::Mux(MuxMessage::Credit(Credit { stream: 4, limit: 1 << 20 }));
     assert_eq!(credit.encode(), hex("000c 82 1842 a2 0004 01 1a00100000"));

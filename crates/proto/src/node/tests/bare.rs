@@ -98,7 +98,7 @@ impl Bare {
 }
 
 pub(super) fn hello() -> NodeMessage {
-    NodeMessage::Hello(Hello { relays: true, indexes: false, unix_s: 0, run: 0 })
+    NodeMessage::Hello(Hello { relays: true, ..Hello::default() })
 }
 
 /// What a peer tells that nobody can dial.

@@ -69,8 +69,8 @@ fn message() -> impl Strategy<Value = NodeMessage> {
         any::<bool>().prop_map(|relays| NodeMessage::Hello(Hello {
             relays,
             indexes: relays,
-            unix_s: 0,
-            run: 0
+            nodes: if relays { u32::MAX } else { 1 },
+            ..Hello::default()
         })),
         Just(NodeMessage::Reserve(Reserve {})),
         Just(NodeMessage::Release(Release {})),
