@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::ask::{Request, What};
-use super::lookup::{Candidate, Lookup, LookupConfig, Purpose};
+use super::lookup::{Candidate, Lookup, LookupConfig, Purpose, Seat};
 use super::store::Storing;
 use super::table::Entry;
 use super::{Event, Index, LookupCost, Output, QueryId, Timer};
@@ -30,6 +30,10 @@ const ENOUGH: usize = 4;
 /// Requests under way of a look-up that nobody waits for: each makes a link, and most of those that
 /// are made at once would turn out not to be needed.
 const UNHURRIED: usize = 2;
+
+/// Seats of a region that we are linked to, from which on they are asked for the nodes of it, and
+/// not those nodes: two see whom one leaves out.
+const VOUCHING: usize = 2;
 
 /// Records that one look-up may yield at most.
 pub(super) const LIMIT_MAX: usize = 65_536;
@@ -137,7 +141,11 @@ impl Index {
             Goal::Seats(_) => (1, 1),
             _ => (self.config.in_flight, self.config.paths),
         };
+        let mut start = self.start_candidates(now, &target, &goal);
+        let is_seat = |one: &&Candidate| one.is_linked && one.seat == Some(Seat::Here);
+        let seats = start.iter().filter(is_seat).count();
         let config = LookupConfig {
+            vouches: matches!(goal, Goal::Nodes { .. }) && seats >= VOUCHING,
             in_flight,
             in_flight_seats: self.config.in_flight_seats,
             paths,
@@ -150,7 +158,6 @@ impl Index {
             },
             ..LookupConfig::default()
         };
-        let mut start = self.start_candidates(now, &target, &goal);
         match goal {
             Goal::Table => self.leave_own_side(&target, &mut start),
             // Its link is silent, else it were not sought: others are to say where it is.
@@ -427,6 +434,7 @@ impl Index {
         }
         self.report_omissions(now, id);
         let Some(job) = self.end_job(id) else { return };
+        self.is_surveyed |= job.target == self.key;
         match job.goal {
             Goal::Find { query, .. } => {
                 let cost = job.lookup.cost();
@@ -434,7 +442,7 @@ impl Index {
             }
             Goal::Peer { id: wanted, .. } => self.outputs.push_back(Output::Searched(wanted)),
             Goal::Nodes { tag, count } => {
-                let mut nodes = job.lookup.nearest_answered();
+                let mut nodes = job.lookup.nearest_found();
                 nodes.truncate(count);
                 self.outputs.push_back(Output::Nodes(tag, nodes));
             }
@@ -460,7 +468,7 @@ impl Lookup {
         LookupCost {
             requests: self.asked(),
             rounds: self.rounds(),
-            answered: self.nearest_answered().len(),
+            answered: self.nearest_found().len(),
         }
     }
 }

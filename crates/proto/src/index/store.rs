@@ -58,7 +58,7 @@ impl Index {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Goal::Store(storing) = &mut job.goal else { return };
         let region = self.size.region(storing.wanted);
-        let near = job.lookup.nearest_answered();
+        let near = job.lookup.nearest_found();
         let is_chosen = |(at, peer): &(usize, PeerAddr)| {
             let is_within = Key::of_node(peer.id).distance(&job.target) <= region;
             *at < storing.wanted || is_within && *at < region_max

@@ -26,6 +26,9 @@ pub struct LookupConfig {
     pub region: Distance,
     /// With [`Purpose::Records`]: how many answers with records, of as many networks, end it.
     pub enough: usize,
+    /// With [`Purpose::Nodes`]: whether those that this node is linked to, and those that its seats
+    /// serve, need not be asked whether they are there.
+    pub vouches: bool,
     /// With [`Purpose::Peer`]: how many have to name the peer, if none of them is linked to it.
     /// This node is one of them if it knew the peer.
     pub named: u8,
@@ -42,6 +45,7 @@ impl Default for LookupConfig {
             k: 20,
             region: Distance::MAX,
             enough: usize::MAX,
+            vouches: false,
             named: 2,
             candidates_max: 512,
         }

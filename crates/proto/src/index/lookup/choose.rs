@@ -109,7 +109,8 @@ impl Lookup {
     /// wanted, another point of the region for each (van der Corput's sequence: 0, 1/2, 1/4, 3/4,
     /// 1/8, …, each next one where there is most room).
     pub(super) fn point_for(&mut self, peer: &Distance) -> Key {
-        if self.purpose != Purpose::Nodes || !self.is_in_region(peer) {
+        let is_near = self.is_in_region(peer) || self.has_region() && self.is_seat(peer);
+        if self.purpose != Purpose::Nodes || !is_near {
             return self.target;
         }
         let share = f64::from(self.points.reverse_bits()) / 2f64.powi(32);

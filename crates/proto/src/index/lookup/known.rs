@@ -22,6 +22,8 @@ pub(super) enum State {
     Late {
         at: Instant,
     },
+    /// A seat serves it, or we are linked to it: it is there, and is not asked.
+    Vouched,
     /// An answer would count, but is not expected.
     Silent {
         at: Instant,
@@ -82,7 +84,11 @@ impl Known {
         match self.state {
             State::Asked { at } => Some(at + (timeout / 2).max(TIMEOUT_MIN)),
             State::Late { at } => Some(at + timeout),
-            State::Waiting | State::Silent { .. } | State::Answered { .. } | State::Failed => None,
+            State::Waiting
+            | State::Vouched
+            | State::Silent { .. }
+            | State::Answered { .. }
+            | State::Failed => None,
         }
     }
 
@@ -90,9 +96,14 @@ impl Known {
     pub(super) fn is_live(&self) -> bool {
         match self.state {
             State::Waiting | State::Asked { .. } => !self.is_stale,
-            State::Answered { .. } => true,
+            State::Answered { .. } | State::Vouched => true,
             State::Late { .. } | State::Silent { .. } | State::Failed => false,
         }
+    }
+
+    /// Whether it is there: it answered, or who knows says so.
+    pub(super) fn is_found(&self) -> bool {
+        matches!(self.state, State::Answered { .. } | State::Vouched)
     }
 
     /// Adds what somebody else says of where it is. Returns whether that is news.

@@ -16,7 +16,8 @@
 //!   Sybils that crowd the key are asked besides the honest nodes of the region, not in their
 //!   place: see the module `choose`.
 //! - *Seats* (design §6): who keeps a whole region is asked before others, and mostly nobody else
-//!   has to be: see the module `seats`.
+//!   has to be: see the module `seats`. Where nodes are looked up, only those are that this node is
+//!   linked to, and whom they serve need not be asked whether it is there.
 //! - *A peer's word is only a hint.* What is named twice with different addresses keeps both, so
 //!   that the first liar does not decide where an honest node is looked for; a node to be reached
 //!   must be named by two peers, or by one that is linked to it.
@@ -100,9 +101,10 @@ impl Lookup {
             }
             candidate.vias.truncate(VIAS_MAX);
             seats.extend(candidate.seat.map(|seat| Seated::ours(distance, seat)));
+            let is_there = config.vouches && candidate.is_linked && candidate.seat.is_none();
             let new = Known {
                 peer: candidate.peer,
-                state: State::Waiting,
+                state: if is_there { State::Vouched } else { State::Waiting },
                 vias: candidate.vias,
                 rtt: candidate.rtt,
                 depth: 0,
@@ -221,6 +223,7 @@ impl Lookup {
             self.trips.insert(place, trip);
         }
         self.answered += 1;
+        let vouches = self.vouches(&distance);
         let mut new = Vec::new();
         for (index, contact) in contacts.iter().take(CONTACTS_MAX).enumerate() {
             // An answer names a peer once.
@@ -237,6 +240,9 @@ impl Lookup {
                 if at < distance {
                     self.steps = self.steps.max(depth);
                 }
+            }
+            if vouches && via.is_some() {
+                self.vouch(&at);
             }
         }
         self.is_enough = self.is_enough || has_records && self.has_enough();
@@ -375,21 +381,21 @@ impl Lookup {
             match known.state {
                 _ if nearer >= self.config.k as f64 && !self.is_in_region(distance) => break,
                 State::Late { .. } if !known.is_stale || self.answered == 0 => return true,
-                State::Answered { .. } => nearer = self.count(nearer, distance),
+                _ if known.is_found() => nearer = self.count(nearer, distance),
                 _ => {}
             }
         }
         false
     }
 
-    /// Those who answered of the region, and beyond it until there are `k` (of a crowd of Sybils
+    /// Those who are there of the region, and beyond it until there are `k` (of a crowd of Sybils
     /// only a few count, see the module `choose`); nearest first. They are who keeps what is stored
     /// at the key.
     #[must_use]
-    pub fn nearest_answered(&self) -> Vec<PeerAddr> {
+    pub fn nearest_found(&self) -> Vec<PeerAddr> {
         let mut nearer = 0.0;
         let mut found = Vec::new();
-        for (distance, known) in self.answers() {
+        for (distance, known) in self.known.iter().filter(|(_, known)| known.is_found()) {
             if nearer >= self.config.k as f64 && !self.is_in_region(distance) {
                 break;
             }

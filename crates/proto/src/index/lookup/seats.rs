@@ -100,6 +100,22 @@ impl Lookup {
         without
     }
 
+    /// Whether a peer's word that it serves another one is as good as that one's answer.
+    pub(super) fn vouches(&self, distance: &Distance) -> bool {
+        let is_it = |seated: &&Seated| seated.distance == *distance;
+        self.config.vouches && self.seats.iter().find(is_it).is_some_and(Seated::is_believed)
+    }
+
+    /// Somebody is there by the word of who knows.
+    pub(super) fn vouch(&mut self, distance: &Distance) {
+        if let Some(known) = self.known.get_mut(distance)
+            && known.state == State::Waiting
+            && self.seats.iter().all(|seated| seated.distance != *distance)
+        {
+            known.state = State::Vouched;
+        }
+    }
+
     /// Requests that may be under way: a few while seats do what they are for, and no more than
     /// there are answers missing.
     pub(super) fn slots(&self) -> usize {
@@ -109,7 +125,7 @@ impl Lookup {
             match (known.state, seated.seat) {
                 (State::Waiting | State::Asked { .. }, _) => awaited += 1,
                 (State::Answered { is_hit: true, .. }, _) => hits += 1,
-                (State::Answered { .. }, Seat::Elsewhere) => {}
+                (State::Answered { .. }, Seat::Elsewhere) | (State::Vouched, _) => {}
                 (State::Answered { .. }, Seat::Here)
                 | (State::Late { .. } | State::Silent { .. } | State::Failed, _) => return all,
             }
@@ -126,11 +142,10 @@ impl Lookup {
     /// The next seat to be asked that passes a test: of the path whose turn it is, or else of the
     /// next that has any.
     pub(super) fn next_seat(&self, passes: impl Fn(&Known) -> bool) -> Option<Distance> {
-        if self.purpose == Purpose::Nodes || self.seats.is_empty() {
-            return None;
-        }
+        let is_far = |known: &Known| self.purpose == Purpose::Nodes && !known.is_linked;
         let is_next = |(_, known): &(&Seated, &Known)| {
-            known.state == State::Waiting && !self.seeks(known.peer.id) && passes(known)
+            let is_left = known.state == State::Waiting && !self.seeks(known.peer.id);
+            is_left && !is_far(known) && passes(known)
         };
         let paths = self.config.paths;
         let turn = |known: &Known| {

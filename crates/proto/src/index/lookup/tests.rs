@@ -60,7 +60,7 @@ fn ids(numbers: &[u32]) -> Vec<NodeId> {
 fn with_nobody_to_ask_it_is_done_at_once() {
     let mut lookup = lookup(LookupConfig::default(), [candidate(PeerAddr { id: OWN, ..open(1) })]);
     assert!(lookup.is_done() && lookup.poll(ms(0)).is_none());
-    assert_eq!((lookup.poll_timeout(), lookup.nearest_answered()), (None, Vec::new()));
+    assert_eq!((lookup.poll_timeout(), lookup.nearest_found()), (None, Vec::new()));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn the_nearest_are_asked_and_slots_are_kept() {
     assert_eq!(asks(&mut lookup, ms(100)), ids(&near[6..7]));
     lookup.answered(ms(150), id(near[6]), &[], 0, false);
     assert!(lookup.is_done());
-    let answered: Vec<_> = lookup.nearest_answered().iter().map(|peer| peer.id).collect();
+    let answered: Vec<_> = lookup.nearest_found().iter().map(|peer| peer.id).collect();
     assert_eq!(answered, ids(&near[1..7]));
     assert_eq!((lookup.asked(), lookup.answers_received(), lookup.rounds()), (7, 6, 1));
 }
@@ -144,7 +144,7 @@ fn a_late_peer_frees_its_slot_and_may_still_answer() {
     assert!(!lookup.is_done());
     assert_eq!(lookup.answered(deadline, id(near[0]), &[open(7_000)], 0, false), [id(7_000)]);
     assert!(lookup.is_done());
-    assert_eq!(lookup.nearest_answered().len(), 1);
+    assert_eq!(lookup.nearest_found().len(), 1);
 }
 
 #[test]

@@ -377,7 +377,7 @@ fn survey(world: &mut World, lookups: usize, config: LookupConfig) -> Tally {
         let near = world.truth(&target, K, &alive, at);
         let honest = world.truth(&target, K, &[Kind::Honest], at);
         let wanted: Vec<_> = near.into_iter().filter(|id| honest.contains(id)).collect();
-        let answered = outcome.lookup.nearest_answered();
+        let answered = outcome.lookup.nearest_found();
         let is_found = |id: &&NodeId| answered.iter().any(|peer| peer.id == **id);
         tally.add(&outcome, wanted.iter().filter(is_found).count(), wanted.len());
     }
@@ -422,7 +422,7 @@ fn sybils_around_a_key_do_not_displace_the_honest() {
             let config =
                 LookupConfig { region: Distance::of_fraction(0.02), ..LookupConfig::default() };
             let outcome = world.run(at, target, Purpose::Nodes, config, None);
-            let answered = outcome.lookup.nearest_answered();
+            let answered = outcome.lookup.nearest_found();
             let honest = world.truth(&target, K, &[Kind::Honest], at);
             let honest = honest.iter().filter(|id| answered.iter().any(|peer| peer.id == **id));
             let honest = honest.count();
