@@ -140,7 +140,7 @@ impl World {
         }
         let known: Vec<_> = known.into_iter().map(|seat| self.former_contact(seat)).collect();
         let own: Vec<_> = own.iter().map(Mandate::bytes).collect();
-        encode_state(&own, &known.iter().collect::<Vec<_>>())
+        encode_state(&own, &known.iter().collect::<Vec<_>>(), self.unix())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::wire::role::SeatHint;
 const HINTS_MAX: usize = 64;
 
 /// Epochs for which a word about a seat is worth something: as long as a mandate lasts.
-const HINT_EPOCHS: u32 = 2;
+pub(super) const HINT_EPOCHS: u32 = 2;
 
 /// How long a seat that was not reached, or is full, is left alone at first.
 const PAUSE: Duration = Duration::from_secs(30);
