@@ -13,9 +13,10 @@ use crate::id::NodeId;
 use crate::key::Key;
 use crate::time::UnixTime;
 
-/// Epochs for which a seat may be held before it is given to somebody else: six hours of half
-/// hours (design §7).
-pub const TERM_EPOCHS: u64 = 12;
+/// Epochs for which a seat may be held before it is given to somebody else: six hours (design §7)
+/// of whole ones. In half hours elections alone, of which each candidate has 32 links and as many
+/// mandates to show, would be a tenth of what control traffic may be.
+pub const TERM_EPOCHS: u64 = 6;
 
 /// How the calendar is cut into epochs: the same in the whole network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -71,7 +71,7 @@ impl Default for RoleConfig {
             serves: true,
             // A megabit: what any home line carries upwards.
             capacity_log2: 17,
-            epoch: Duration::from_secs(1800),
+            epoch: Duration::from_secs(3600),
             skew: Duration::from_secs(600),
             applying: Duration::from_secs(300),
             probing: Duration::from_secs(360),

@@ -26,7 +26,7 @@ const CANDIDATES_PER_TWO: usize = 3;
 
 /// Epochs in which who was not elected does not stand again, as long as seats are filled: a rank
 /// that is too low stays so for hours.
-const REST_EPOCHS: u32 = 4;
+const REST_EPOCHS: u32 = 2;
 
 /// Nodes of a network in which everybody who is willing applies.
 const ALL_APPLY: f64 = 16.0;

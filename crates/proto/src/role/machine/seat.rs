@@ -32,14 +32,14 @@ const SEATS_KNOWN_MAX: usize = 3 * RANKS_MAX;
 const MISSED: u32 = 3;
 
 /// Fellows that watch a seat.
-const WATCHERS: usize = 2;
+const WATCHERS: usize = 1;
 
 /// How long a seat may take to answer when it is asked whether it is there.
 const CHECK: Duration = Duration::from_secs(2);
 
 /// Epochs for which a leaf goes on using a home whose mandate has ended: with the two of the
 /// mandate, a term.
-const GRACE_EPOCHS: u32 = 10;
+const GRACE_EPOCHS: u32 = 4;
 
 /// Beats, of five seconds each, after which all fellows are told the load.
 const BEATS_TO_ALL: u32 = 24;
@@ -179,7 +179,7 @@ impl Roles {
         }
         self.tell_seat(now, in_force.as_ref());
         self.tell_seats();
-        self.persist();
+        self.persist(now);
         let ends = self.mandates.iter().map(Mandate::expires);
         let ends = ends.chain(self.seats.values().map(|seat| self.good_until(&seat.mandate))).min();
         if let Some(ends) = ends {
