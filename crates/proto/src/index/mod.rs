@@ -150,8 +150,8 @@ pub(crate) struct Index {
     sync_again: Option<Instant>,
     /// Records that others were asked for a moment ago, and when.
     asked_for: BTreeMap<Digest, Instant>,
-    /// Records that came since fellow seats were told of any.
-    passing: BTreeSet<Digest>,
+    /// Records that came since fellow seats were told of any, and of records of nodes their keys.
+    passing: BTreeMap<Digest, Option<Key>>,
     warm: BTreeSet<NodeId>,
     /// Warm connections that are being made, and when that began.
     warming: FlatMap<NodeId, Instant>,
@@ -213,7 +213,7 @@ impl Index {
             next_token: 0,
             sync_again: None,
             asked_for: BTreeMap::new(),
-            passing: BTreeSet::new(),
+            passing: BTreeMap::new(),
             warm: BTreeSet::new(),
             warming: FlatMap::new(),
             cold: FlatMap::new(),
@@ -411,7 +411,7 @@ impl Index {
     /// Somebody answers: fills the table.
     fn joined(&mut self, now: Instant) {
         (self.refreshes, self.is_surveyed) = (0, false);
-        self.timers.set(Timer::Refresh, now);
+        self.timers.set(Timer::Refresh, now + self.survey_pause());
         for own in self.own.keys().copied().collect::<Vec<_>>() {
             self.timers.set(Timer::Own(own), now + own::SETTLE);
         }

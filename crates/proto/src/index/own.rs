@@ -23,6 +23,9 @@ use crate::wire::node::{HOMES_MAX, Home};
 /// Time for the table to fill before records of ours are stored.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
 
+/// The same before our node record is: for homes to be found, which it names.
+const SETTLE_NODE: Duration = Duration::from_secs(10);
+
 /// Pause before storing is tried again when nobody took the record.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -196,7 +199,7 @@ impl Index {
             Some((number, own)) => (*number, own.signed),
             None => (self.add_own(What::Node, None), None),
         };
-        let pause = signed.map_or(SETTLE, |at| NODE_GAP.saturating_sub(now - at).max(SETTLE));
+        let pause = signed.map_or(SETTLE_NODE, |at| NODE_GAP.saturating_sub(now - at).max(SETTLE));
         let at = now + self.jitter(pause);
         let is_sooner = !self.timers.is_set(Timer::Own(number)) || signed.is_some();
         if is_sooner {

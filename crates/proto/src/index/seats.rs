@@ -180,11 +180,21 @@ impl Index {
     /// The verified seats of a region, without ourselves, in the place of those known before.
     pub(crate) fn set_seats(&mut self, now: Instant, region: Region, seats: &[PeerAddr]) {
         let is_known = |peer: &PeerAddr| self.seats.shared_with(peer.id) == Some(region);
-        let new: Vec<_> = seats.iter().filter(|peer| !is_known(peer)).map(|peer| peer.id).collect();
+        let ours = |id: &NodeId| sync::rank(&Key::of_node(*id), self.id);
+        let mut new: Vec<_> = seats.iter().filter(|peer| !is_known(peer)).map(|peer| peer.id).collect();
         self.seats.set(now, region, seats, None);
-        if region.contains(&self.key) {
-            self.sync_anew(now, &new);
+        if !region.contains(&self.key) {
+            return;
         }
+        // Of the fellows of a new seat two offer it what the region has: to all of them it would
+        // have to listen to the same a dozen times. A leaf offers a new home what it keeps.
+        let offers = |id: &NodeId| {
+            let others = seats.iter().map(|peer| peer.id).filter(|other| other != id);
+            let nearer = others.filter(|other| sync::rank(&Key::of_node(*id), *other) < ours(id));
+            self.seats.held.is_none() || nearer.count() < sync::FELLOWS
+        };
+        new.retain(offers);
+        self.sync_anew(now, &new);
     }
 
     /// Offers records anew to those of some peers that are linked. The others are offered them when

@@ -8,7 +8,7 @@
 //! A seat is offered all values and announcements of its region, by those whose home it is once,
 //! when it becomes that, and by its fellows now and then. What anybody stores at a seat it offers
 //! to its fellows within seconds, and records of nodes, of which there are many and which change
-//! often, within minutes.
+//! often, to a few of them within minutes.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -51,12 +51,17 @@ const GATHER: Duration = Duration::from_secs(2);
 /// neighbours and by the seats that they use besides.
 const GATHER_NODES: Duration = Duration::from_secs(240);
 
+/// Fellow seats to which a record of a node is passed on, besides those at which it is stored: its
+/// homes, which know where it is anyway. Of twelve seats half then know a node, and a look-up asks
+/// four of them.
+const NODE_FELLOWS: usize = 3;
+
 /// Records that gather; of more, fellows learn when they reconcile.
 const PASSING_MAX: usize = 16 * OFFER_MAX;
 
 /// Fellow seats that a seat reconciles with each time: among twelve, all of them have what one has
 /// after two or three times.
-const FELLOWS: usize = 2;
+pub(super) const FELLOWS: usize = 2;
 
 /// Messages of one offer to a seat; of more records a part is offered each time.
 const PARTS_MAX: usize = 64;
@@ -186,7 +191,9 @@ impl Index {
     pub(super) fn note_kept(&mut self, now: Instant, from: NodeId, record: &Record) {
         let is_ours = self.seats.held().is_some_and(|region| region.contains(&record.key()));
         if is_ours && !self.is_fellow(from) && self.passing.len() < PASSING_MAX {
-            self.passing.insert(digest(&record.slot(), record.sequence()));
+            let name = digest(&record.slot(), record.sequence());
+            let node = (record.kind() == RecordKind::Node).then(|| record.key());
+            self.passing.insert(name, node);
             let pause = if record.kind() == RecordKind::Node { GATHER_NODES } else { GATHER };
             let at = now + self.jitter(pause);
             self.timers.set_no_later(Timer::Pass, at);
@@ -195,12 +202,19 @@ impl Index {
 
     /// Offers fellow seats what has come.
     pub(super) fn pass_on(&mut self, now: Instant) {
-        let passing = core::mem::take(&mut self.passing);
-        let digests: Vec<_> = passing.into_iter().filter(|one| self.shard.holds(one)).collect();
+        let mut passing = core::mem::take(&mut self.passing);
+        passing.retain(|name, _| self.shard.holds(name));
         let linked = self.linked.values().filter(|linked| linked.serves);
         let fellows: Vec<_> = linked.map(|one| one.id).filter(|id| self.is_fellow(*id)).collect();
-        for fellow in fellows {
-            self.send_offer(now, fellow, &digests);
+        let mut offers = vec![Vec::new(); fellows.len()];
+        for (name, node) in passing {
+            let keepers = node.map_or(fellows.len(), |_| NODE_FELLOWS);
+            let mut ranked: Vec<_> = (0..fellows.len()).collect();
+            ranked.sort_by_key(|at| node.map(|node| rank(&node, fellows[*at])));
+            ranked.into_iter().take(keepers).for_each(|at| offers[at].push(name));
+        }
+        for (fellow, names) in fellows.into_iter().zip(offers) {
+            self.send_offer(now, fellow, &names);
         }
     }
 
@@ -284,6 +298,13 @@ impl Index {
             self.outputs.push_back(Output::Send(from, IndexMessage::Store(store)));
         }
     }
+}
+
+/// The place of a seat among those to which the record of a node is passed on: whichever of them
+/// passes it on chooses the same ones, and of many records each seat has its share.
+pub(super) fn rank(node: &Key, seat: NodeId) -> u64 {
+    // Fibonacci hashing: neighbours in the key space are far from each other in it.
+    (node.head() ^ Key::of_node(seat).head()).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// Notes that records of an offer were asked for. Of too many offers the oldest are forgotten: what

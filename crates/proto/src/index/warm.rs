@@ -47,7 +47,14 @@ const WARMING_AT_A_TIME: usize = 4;
 const FILL: u32 = 4;
 
 /// Entries with which a table needs no filling.
-const RICH: usize = 48;
+const RICH: usize = 24;
+
+/// Time for seats to be found before whoever knows many of the last run looks around: they name who
+/// came near meanwhile.
+const SURVEY_PAUSE: Duration = Duration::from_secs(5);
+
+/// By how much rarer a table is looked after while seats know everybody.
+const LEISURE: u32 = 4;
 
 /// Pause between these. While the table is poor, it doubles after them.
 const FILL_PAUSE: Duration = Duration::from_secs(3);
@@ -209,6 +216,11 @@ impl Index {
         self.timers.set_no_later(Timer::Warm, now + SETTLE);
     }
 
+    /// How long after the first link the table is looked after.
+    pub(super) fn survey_pause(&self) -> Duration {
+        if self.table.len() >= RICH { SURVEY_PAUSE } else { Duration::ZERO }
+    }
+
     /// Fills the table of a newcomer, then looks now and then at what nothing was heard of.
     pub(super) fn refresh(&mut self, now: Instant) {
         if !self.is_joined() {
@@ -223,7 +235,8 @@ impl Index {
             self.timers.set(Timer::Refresh, at);
             return;
         }
-        if self.refreshes > 0 && self.seats.are_enough(&self.key) {
+        let has_seats = self.seats.are_enough(&self.key);
+        if self.refreshes > 0 && has_seats {
             // Seats know everybody; who is met in the course of time fills the table.
             self.refreshes = self.refreshes.max(FILL + 1);
         }
@@ -245,6 +258,7 @@ impl Index {
         let pause = match self.refreshes {
             ..=FILL => FILL_PAUSE,
             _ if is_poor => (FILL_PAUSE * 2u32.pow(late)).min(self.config.refresh),
+            _ if has_seats => self.config.refresh * LEISURE,
             _ => self.config.refresh,
         };
         let at = now + self.jitter(pause);

@@ -31,7 +31,7 @@ pub const VOTES_MAX: usize = 24;
 
 /// Votes beyond the quorum that a holder puts into its mandate, as some may count for nothing with
 /// others. Each is a hundred bytes, and everybody whom it serves is shown the mandate.
-const SPARE: usize = 3;
+const SPARE: usize = 2;
 
 /// Longest mandate in bytes: one of this version has at most 3,100.
 pub const MANDATE_LEN_MAX: usize = 3_200;

@@ -61,6 +61,7 @@ impl Roles {
             let at = now + (self.config.uptime_min - up);
             return self.timers.set(Timer::Apply, at);
         }
+        let is_young = up < self.epochs.len();
         let (region, epoch) = (self.region(), epoch + 1);
         let ends = self.epochs.start(region, epoch);
         if ends - unix <= self.config.probing {
@@ -70,7 +71,8 @@ impl Roles {
         let is_filled = self.grow_eager(now, seats);
         let term = self.ordinary_term(plan, epoch);
         let holds_seat = term.since_epoch < epoch;
-        let is_resting = self.eagerness == 0 && self.rest > 0;
+        // Who has been there for long mostly stays: others stand if seats are wanting.
+        let is_resting = self.eagerness == 0 && (self.rest > 0 || is_young && is_filled);
         self.rest = self.rest.saturating_sub(1);
         let is_wanted = !is_resting && self.is_among(&term, self.candidates(seats, is_filled));
         if holds_seat || is_wanted {

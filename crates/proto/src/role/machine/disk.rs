@@ -68,7 +68,8 @@ impl Roles {
         // Of those of long ago few are there, and each costs an attempt to reach it.
         let is_recent = unix <= at + self.epochs.len() * (HINT_EPOCHS + 1);
         for contact in contacts.into_iter().filter(|_| is_recent) {
-            self.insert_hint(now, contact.id, Hint::unsaid(now, contact));
+            let hint = Hint::unsaid(now, contact.clone()).wait(now + self.config.ask * 2);
+            self.insert_hint(now, contact.id, hint);
         }
     }
 

@@ -67,6 +67,12 @@ impl Hint {
         Self::new(now, contact, 0, CAPACITY_UNSAID)
     }
 
+    /// It is not asked before a moment, if others are named until then.
+    pub(super) fn wait(mut self, moment: Instant) -> Self {
+        self.not_before = moment;
+        self
+    }
+
     /// Whether it was said since a moment.
     pub(super) fn is_since(&self, moment: Instant) -> bool {
         self.said >= moment

@@ -19,7 +19,7 @@ use crate::wire::RoleMessage;
 use crate::wire::role::{Ask, DeclineReason, Declined, Seats, Show};
 
 /// Linked peers that are asked at a time by who has no home, or too few fellows: others ask one.
-const ASKED_MAX: usize = 3;
+const ASKED_MAX: usize = 2;
 
 /// Electors that are asked at a time.
 const WITNESSES: usize = 4;
@@ -166,7 +166,8 @@ impl Roles {
         self.ask_for_seats(&peers);
         self.asked += 1;
         let is_known = self.hints.values().any(|hint| self.is_fresh(now, hint));
-        if let Some(epoch) = self.epoch(now).filter(|_| !is_known && self.asked > 1) {
+        let is_lost = !is_known && self.homes.is_empty() && self.asked > 1;
+        if let Some(epoch) = self.epoch(now).filter(|_| is_lost) {
             self.search(elector_point(region, epoch), WITNESSES, Search::Witnesses);
         }
     }
