@@ -145,7 +145,7 @@ impl Index {
         let is_seat = |one: &&Candidate| one.is_linked && one.seat == Some(Seat::Here);
         let seats = start.iter().filter(is_seat).count();
         let config = LookupConfig {
-            vouches: matches!(goal, Goal::Nodes { .. }) && seats >= VOUCHING,
+            vouches: matches!(goal, Goal::Nodes { .. } | Goal::Neighbours) && seats >= VOUCHING,
             in_flight,
             in_flight_seats: self.config.in_flight_seats,
             paths,
@@ -445,6 +445,9 @@ impl Index {
                 let mut nodes = job.lookup.nearest_found();
                 nodes.truncate(count);
                 self.outputs.push_back(Output::Nodes(tag, nodes));
+            }
+            Goal::Neighbours if job.target == self.key => {
+                self.greet_near(now, job.lookup.nearest_found());
             }
             Goal::Store(_) | Goal::Table | Goal::Neighbours | Goal::Seats(_) => {}
         }

@@ -49,9 +49,8 @@ const FILL: u32 = 4;
 /// Entries with which a table needs no filling.
 const RICH: usize = 24;
 
-/// Time for seats to be found before whoever knows many of the last run looks around: they name who
-/// came near meanwhile.
-const SURVEY_PAUSE: Duration = Duration::from_secs(5);
+/// Time for seats to be found before a node that has joined looks around: they name who is near.
+pub(super) const SURVEY_PAUSE: Duration = Duration::from_secs(5);
 
 /// By how much rarer a table is looked after while seats know everybody.
 const LEISURE: u32 = 4;
@@ -141,6 +140,10 @@ impl Index {
         let mut chosen = self.near(now);
         self.observe_surroundings(&chosen);
         let wanted = chosen.len() + self.config.warm_random;
+        // Homes are as good for half of the random ones.
+        let is_home = |id: &NodeId| self.seats.shared_with(*id).is_some();
+        let homes = self.linked.keys().copied().filter(is_home).collect();
+        fill(&mut chosen, wanted - self.config.warm_random.div_ceil(2), homes);
         // Those that stand first: a warm connection is worth what it cost.
         let standing: Vec<_> =
             self.warm.iter().copied().filter(|id| self.linked.contains_key(id)).collect();
@@ -151,7 +154,7 @@ impl Index {
         fill(&mut chosen, wanted, linked);
         let heard = self.draw_from_table(wanted, &chosen, true);
         fill(&mut chosen, wanted, heard);
-        if !self.is_looking_around() {
+        if self.is_surveyed && !self.is_looking_around() {
             let others = self.draw_from_table(wanted, &chosen, false);
             fill(&mut chosen, wanted, others);
         }
@@ -216,9 +219,16 @@ impl Index {
         self.timers.set_no_later(Timer::Warm, now + SETTLE);
     }
 
-    /// How long after the first link the table is looked after.
-    pub(super) fn survey_pause(&self) -> Duration {
-        if self.table.len() >= RICH { SURVEY_PAUSE } else { Duration::ZERO }
+    /// Makes connections to the nearest that a look-up of our own key found and nobody had to ask:
+    /// by them they become known, and warm.
+    pub(super) fn greet_near(&mut self, now: Instant, found: Vec<PeerAddr>) {
+        for peer in found.into_iter().take(self.config.warm_near) {
+            let is_known = self.linked.contains_key(&peer.id) || self.cold.contains_key(&peer.id);
+            if !is_known && !self.warming.contains_key(&peer.id) {
+                self.warming.insert(peer.id, now);
+                self.outputs.push_back(Output::Reach { peer, vias: Vec::new() });
+            }
+        }
     }
 
     /// Fills the table of a newcomer, then looks now and then at what nothing was heard of.
@@ -226,7 +236,8 @@ impl Index {
         if !self.is_joined() {
             return;
         }
-        if self.refreshes == 0 && self.table.len() >= RICH {
+        let has_seats = self.seats.are_enough(&self.key);
+        if self.refreshes == 0 && (has_seats || self.table.len() >= RICH) {
             // A table of the last run serves, and is looked after in its time; but those nearest to
             // us keep records with us, and some of them have come since.
             self.refreshes = FILL + 1;
@@ -235,7 +246,6 @@ impl Index {
             self.timers.set(Timer::Refresh, at);
             return;
         }
-        let has_seats = self.seats.are_enough(&self.key);
         if self.refreshes > 0 && has_seats {
             // Seats know everybody; who is met in the course of time fills the table.
             self.refreshes = self.refreshes.max(FILL + 1);

@@ -166,7 +166,7 @@ impl Roles {
         self.ask_for_seats(&peers);
         self.asked += 1;
         let is_known = self.hints.values().any(|hint| self.is_fresh(now, hint));
-        let is_lost = !is_known && self.homes.is_empty() && self.asked > 1;
+        let is_lost = !is_known && self.homes.is_empty() && self.asked > 2;
         if let Some(epoch) = self.epoch(now).filter(|_| is_lost) {
             self.search(elector_point(region, epoch), WITNESSES, Search::Witnesses);
         }
