@@ -411,7 +411,7 @@ impl Index {
     /// Somebody answers: fills the table.
     fn joined(&mut self, now: Instant) {
         (self.refreshes, self.is_surveyed) = (0, false);
-        self.timers.set(Timer::Refresh, now + warm::SURVEY_PAUSE);
+        self.timers.set(Timer::Refresh, now + self.survey_pause());
         for own in self.own.keys().copied().collect::<Vec<_>>() {
             self.timers.set(Timer::Own(own), now + own::SETTLE);
         }

@@ -26,6 +26,9 @@ pub(super) const SETTLE: Duration = Duration::from_secs(2);
 /// The same before our node record is: for homes to be found, which it names.
 const SETTLE_NODE: Duration = Duration::from_secs(10);
 
+/// Neighbours that keep our node record where seats do: linked ones know where we are without it.
+const NEAR_WITH_SEATS: usize = 2;
+
 /// Pause before storing is tried again when nobody took the record.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -314,9 +317,9 @@ impl Index {
             .values()
             .filter(|linked| linked.serves)
             .filter(|linked| {
-                near.contains(&linked.id)
-                    || !has_seats && linked.key.distance(&self.key) <= region
+                !has_seats && (near.contains(&linked.id) || linked.key.distance(&self.key) <= region)
                     || self.seats.shared_with(linked.id).is_some()
+                    || near.iter().take(NEAR_WITH_SEATS).any(|near| *near == linked.id)
             })
             .map(|linked| linked.id)
             .collect();

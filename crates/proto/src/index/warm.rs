@@ -49,8 +49,9 @@ const FILL: u32 = 4;
 /// Entries with which a table needs no filling.
 const RICH: usize = 24;
 
-/// Time for seats to be found before a node that has joined looks around: they name who is near.
-pub(super) const SURVEY_PAUSE: Duration = Duration::from_secs(5);
+/// Time for seats to be found before whoever knows many of the last run looks around: they name who
+/// came near meanwhile.
+const SURVEY_PAUSE: Duration = Duration::from_secs(5);
 
 /// By how much rarer a table is looked after while seats know everybody.
 const LEISURE: u32 = 4;
@@ -217,6 +218,11 @@ impl Index {
             self.cold.insert(id, now + COLD);
         }
         self.timers.set_no_later(Timer::Warm, now + SETTLE);
+    }
+
+    /// How long after the first link the table is looked after.
+    pub(super) fn survey_pause(&self) -> Duration {
+        if self.table.len() >= RICH { SURVEY_PAUSE } else { Duration::ZERO }
     }
 
     /// Makes connections to the nearest that a look-up of our own key found and nobody had to ask:

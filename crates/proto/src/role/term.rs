@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn an_incumbent_is_favoured_until_its_term_is_over() {
         let weight = |since| term(1, 16, since).weight();
-        let at = [0, 1, 11, 12, 400].map(|epochs| weight(1_000_000 - epochs));
+        let at = [0, 1, 5, 6, 400].map(|epochs| weight(1_000_000 - epochs));
         assert_eq!(at, [1.0, 1.5, 1.5, 0.5, 0.5]);
         assert_eq!(weight(1_000_007), 1.0);
     }

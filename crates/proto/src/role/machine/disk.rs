@@ -61,12 +61,11 @@ impl Roles {
     /// What the disk held; after the calendar and the puzzle, before all else. Mandates are
     /// verified as anybody's are, as soon as there is an estimate of how many nodes there are.
     pub(crate) fn restore(&mut self, now: Instant, state: &[u8]) {
-        let (Ok((mandates, contacts, at)), Some(unix)) = (read(state), self.unix(now)) else {
-            return;
-        };
+        let Ok((mandates, contacts, at)) = read(state) else { return };
         self.stored = mandates;
         // Of those of long ago few are there, and each costs an attempt to reach it.
-        let is_recent = unix <= at + self.epochs.len() * (HINT_EPOCHS + 1);
+        let latest = at + self.epochs.len() * (HINT_EPOCHS + 1);
+        let is_recent = self.unix(now).is_none_or(|unix| unix <= latest);
         for contact in contacts.into_iter().filter(|_| is_recent) {
             let hint = Hint::unsaid(now, contact.clone()).wait(now + self.config.ask * 2);
             self.insert_hint(now, contact.id, hint);

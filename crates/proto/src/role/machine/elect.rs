@@ -32,7 +32,7 @@ const APPLICANTS_MAX: usize = 256;
 const MEASURED_BY: u64 = 8;
 
 /// Messages of a measurement, of [`ECHO_LEN_MAX`] bytes: what fits the queue of a home link.
-const ECHOES: u32 = 8;
+const ECHOES: u32 = 4;
 
 /// How long they are waited for.
 const ECHO_MAX: Duration = Duration::from_secs(5);

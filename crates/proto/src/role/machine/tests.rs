@@ -72,7 +72,8 @@ fn a_hundred_nodes_elect_eight_seats_and_four_that_wait() {
     until(&mut world, 30, |world| world.served(3) >= 114);
     world.run(secs(1_300));
     let (active, standby, acting) = world.count();
-    assert!(active == 8 && (4..=8).contains(&standby) && acting == 0, "{active} {standby}");
+    // Mandates hold for two epochs of a term's six, so those of who is followed are there too.
+    assert!(active == 8 && (4..=12).contains(&standby) && acting == 0, "{active} {standby}");
     assert!(world.served(3) >= 118, "{}", world.served(3));
     for host in world.hosts.values() {
         for (kind, votes) in host.roles.votes_by_poll() {

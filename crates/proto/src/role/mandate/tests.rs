@@ -112,7 +112,7 @@ fn the_largest_fits() {
     election.nets = (10..40).map(Some).collect();
     election.measures = vec![Some(255); 30];
     let mandate = election.hold();
-    assert_eq!(mandate.votes().len(), 17 + 3, "the quorum and some to spare");
+    assert_eq!(mandate.votes().len(), 17 + 2, "the quorum and some to spare");
     assert!(mandate.bytes().len() <= 3_100, "{}", mandate.bytes().len());
 }
 
