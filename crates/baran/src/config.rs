@@ -100,7 +100,7 @@ impl NodeBuilder {
         self
     }
 
-    /// How long an epoch is in which seats are voted in: half an hour by default. All nodes of a
+    /// How long an epoch is in which seats are voted in: an hour by default. All nodes of a
     /// network must agree on it; for networks that are made for a test.
     #[must_use]
     pub fn epoch(mut self, epoch: Duration) -> Self {

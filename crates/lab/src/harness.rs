@@ -22,12 +22,24 @@ const TEST_LIMIT: Duration = Duration::from_secs(180);
 /// For what takes milliseconds on a quiet machine and must come on any.
 pub const SETTLE: Duration = Duration::from_secs(15);
 
-/// Runs the body of a test of the lab on a runtime of its own.
+/// Runs the body of a test of the lab on a runtime of its own, for three minutes at most.
 ///
 /// # Errors
 ///
 /// What the body returns; or, in one line, what this machine lacks.
 pub fn test<F>(body: F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    test_within(TEST_LIMIT, body)
+}
+
+/// The same for a test that takes longer.
+///
+/// # Errors
+///
+/// As [`fn@test`].
+pub fn test_within<F>(limit: Duration, body: F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {
@@ -41,9 +53,9 @@ where
         return if status.success() { Ok(()) } else { bail!("failed in the user namespace") };
     }
     run(async {
-        tokio::time::timeout(TEST_LIMIT, body)
+        tokio::time::timeout(limit, body)
             .await
-            .with_context(|| format!("still running after {} s", TEST_LIMIT.as_secs()))?
+            .with_context(|| format!("still running after {} s", limit.as_secs()))?
     })
 }
 

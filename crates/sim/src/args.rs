@@ -17,7 +17,7 @@ const SPREAD: u32 = 10;
 
 /// Minute by which all seats are of elections that took place here: for those of the second epoch
 /// that a network sees, nodes stand in the first.
-const ELECTED: u32 = 70;
+const ELECTED: u32 = 130;
 
 /// Minutes for which it is seen who those elections favour.
 const ELECTIONS: u32 = 30;
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(minute(Args { minutes: Some(10), ..lose() }), 4);
         assert_eq!(minute(Args { event: Some(90), ..lose() }), 90);
         assert_eq!(minute(Args::new(Scenario::Partition)), 4);
-        assert_eq!(minute(Args::new(Scenario::Sybil)), 70);
+        assert_eq!(minute(Args::new(Scenario::Sybil)), 130);
         assert_eq!(Args::new(Scenario::Sybil).duration(), Duration::from_secs(100 * 60));
     }
 

@@ -1,6 +1,6 @@
 //! Two dozen behind all kinds of NATs vote seats in; all who hold one are killed at once.
 //!
-//! The daemons run the election of the program with an epoch of [`EPOCH_S`] instead of half an
+//! The daemons run the election of the program with an epoch of [`EPOCH_S`] in the place of an
 //! hour; every other duration of it follows.
 
 use std::collections::BTreeSet;

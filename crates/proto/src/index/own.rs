@@ -317,7 +317,8 @@ impl Index {
             .values()
             .filter(|linked| linked.serves)
             .filter(|linked| {
-                !has_seats && (near.contains(&linked.id) || linked.key.distance(&self.key) <= region)
+                !has_seats
+                    && (near.contains(&linked.id) || linked.key.distance(&self.key) <= region)
                     || self.seats.shared_with(linked.id).is_some()
                     || near.iter().take(NEAR_WITH_SEATS).any(|near| *near == linked.id)
             })

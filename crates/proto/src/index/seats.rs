@@ -181,7 +181,8 @@ impl Index {
     pub(crate) fn set_seats(&mut self, now: Instant, region: Region, seats: &[PeerAddr]) {
         let is_known = |peer: &PeerAddr| self.seats.shared_with(peer.id) == Some(region);
         let ours = |id: &NodeId| sync::rank(&Key::of_node(*id), self.id);
-        let mut new: Vec<_> = seats.iter().filter(|peer| !is_known(peer)).map(|peer| peer.id).collect();
+        let mut new: Vec<_> =
+            seats.iter().filter(|peer| !is_known(peer)).map(|peer| peer.id).collect();
         self.seats.set(now, region, seats, None);
         if !region.contains(&self.key) {
             return;

@@ -179,7 +179,10 @@ fn others_are_asked_where_a_silent_peer_is() {
     let other = node.up(1);
     let link = node.up_relayed(2);
     for (link, run) in [(other, 1), (link, 2)] {
-        node.say(link, NodeMessage::Hello(Hello { relays: true, indexes: true, run, ..Hello::default() }));
+        node.say(
+            link,
+            NodeMessage::Hello(Hello { relays: true, indexes: true, run, ..Hello::default() }),
+        );
     }
     node.run(Duration::from_secs(120));
     let mut counters = Counters::of(link);
