@@ -24,7 +24,7 @@ use crate::wire::node::{HOMES_MAX, Home};
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
 
 /// The same before our node record is: for homes to be found, which it names.
-const SETTLE_NODE: Duration = Duration::from_secs(10);
+const SETTLE_NODE: Duration = Duration::from_secs(5);
 
 /// Neighbours that keep our node record where seats do: linked ones know where we are without it.
 const NEAR_WITH_SEATS: usize = 2;
@@ -348,6 +348,10 @@ impl Index {
         let is_overlap = is_topic && epoch_left < EPOCH_OVERLAP_S;
         let is_first_of_two = is_overlap && own.rounds == 0 && storing.kept > 0;
         own.rounds = u32::from(is_first_of_two);
+        if storing.kept == 0 {
+            // Nobody knows of it: whatever is news of it need not wait.
+            own.signed = None;
+        }
         let query = own.query;
         let mut pause = self.jitter(if storing.kept == 0 {
             RETRY
