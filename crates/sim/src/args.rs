@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(minute(Args { event: Some(90), ..lose() }), 90);
         assert_eq!(minute(Args::new(Scenario::Partition)), 4);
         assert_eq!(minute(Args::new(Scenario::Sybil)), 130);
-        assert_eq!(Args::new(Scenario::Sybil).duration(), Duration::from_secs(100 * 60));
+        assert_eq!(Args::new(Scenario::Sybil).duration(), Duration::from_secs(160 * 60));
     }
 
     #[test]
