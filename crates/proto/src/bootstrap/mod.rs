@@ -41,6 +41,8 @@ use crate::timer::Timers;
 pub struct BootstrapConfig {
     /// Links of our own choice that are enough: the index finds the other warm connections.
     pub wanted: usize,
+    /// The same for who knows at most so many cached peers: nobody else may dial those behind a NAT.
+    pub wanted_of_few: (usize, usize),
     /// Most dials under way; 1 at least.
     pub in_flight_max: usize,
     /// Most of them to peers of the LAN, whom anybody on the LAN may invent.
@@ -82,6 +84,7 @@ impl Default for BootstrapConfig {
         let s = Duration::from_secs;
         Self {
             wanted: 3,
+            wanted_of_few: (8, 24),
             in_flight_max: 12,
             lan_in_flight_max: 4,
             active: 16,
@@ -287,7 +290,9 @@ impl Bootstrap {
     /// Whether more links of our own choice are wanted.
     #[must_use]
     pub fn wants_more(&self) -> bool {
-        self.up.values().filter(|counts| **counts).count() < self.config.wanted
+        let (of_few, few) = self.config.wanted_of_few;
+        let wanted = if self.order.len() <= few { of_few } else { self.config.wanted };
+        self.up.values().filter(|counts| **counts).count() < wanted
     }
 
     fn handle_start(&mut self, now: Instant, cached: Vec<PeerAddr>) {

@@ -153,8 +153,16 @@ fn an_invented_lan_takes_a_third_of_the_dials_and_no_memory() {
 
 #[test]
 fn enough_links_end_the_dialling_and_a_lost_one_resumes_it() {
+    // Who knows few dials until eight of them are linked.
+    let mut few = Run::new(1);
+    few.input(Input::Start { cached: peers(16) });
+    few.until(s(1));
+    (0..7).for_each(|n| few.up(n));
+    assert!(few.machine.wants_more());
+    few.up(7);
+    assert!(!few.machine.wants_more());
     let mut run = Run::new(1);
-    run.input(Input::Start { cached: peers(16) });
+    run.input(Input::Start { cached: peers(32) });
     run.until(s(1));
     for n in 0..3 {
         run.up(n);

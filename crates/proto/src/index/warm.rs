@@ -242,8 +242,8 @@ impl Index {
         if !self.is_joined() {
             return;
         }
-        let has_seats = self.seats.are_enough(&self.key);
-        if self.refreshes == 0 && (has_seats || self.table.len() >= RICH) {
+        let is_rich = self.table.len() >= RICH;
+        if self.refreshes == 0 && is_rich {
             // A table of the last run serves, and is looked after in its time; but those nearest to
             // us keep records with us, and some of them have come since.
             self.refreshes = FILL + 1;
@@ -252,6 +252,9 @@ impl Index {
             self.timers.set(Timer::Refresh, at);
             return;
         }
+        // In a small network everybody is looked for: who came back behind a NAT, and knows nobody who
+        // is open, is found by those alone who dial it.
+        let has_seats = is_rich && self.seats.are_enough(&self.key);
         if self.refreshes > 0 && has_seats {
             // Seats know everybody; who is met in the course of time fills the table.
             self.refreshes = self.refreshes.max(FILL + 1);
