@@ -41,7 +41,8 @@ use crate::timer::Timers;
 pub struct BootstrapConfig {
     /// Links of our own choice that are enough: the index finds the other warm connections.
     pub wanted: usize,
-    /// The same for who knows at most so many cached peers: nobody else may dial those behind a NAT.
+    /// The same, and for whom: who has at most so many cached peers. Nobody else may dial those that
+    /// are behind a NAT.
     pub wanted_of_few: (usize, usize),
     /// Most dials under way; 1 at least.
     pub in_flight_max: usize,

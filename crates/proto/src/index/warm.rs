@@ -252,8 +252,8 @@ impl Index {
             self.timers.set(Timer::Refresh, at);
             return;
         }
-        // In a small network everybody is looked for: who came back behind a NAT, and knows nobody who
-        // is open, is found by those alone who dial it.
+        // In a small network everybody is looked for: who came back behind a NAT, and knows nobody
+        // who is open, is found by those alone who dial it.
         let has_seats = is_rich && self.seats.are_enough(&self.key);
         if self.refreshes > 0 && has_seats {
             // Seats know everybody; who is met in the course of time fills the table.
