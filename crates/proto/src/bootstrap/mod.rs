@@ -41,7 +41,8 @@ use crate::timer::Timers;
 pub struct BootstrapConfig {
     /// Links of our own choice that are enough: the index finds the other warm connections.
     pub wanted: usize,
-    /// The same, and for whom: who has at most so many cached peers. Nobody else may dial those that
+    /// The same for who has few cached peers, and how many are few: nobody else may dial those
+    /// behind a NAT.
     /// are behind a NAT.
     pub wanted_of_few: (usize, usize),
     /// Most dials under way; 1 at least.
