@@ -41,9 +41,8 @@ use crate::timer::Timers;
 pub struct BootstrapConfig {
     /// Links of our own choice that are enough: the index finds the other warm connections.
     pub wanted: usize,
-    /// The same for who has few cached peers, and how many are few: nobody else may dial those
-    /// behind a NAT.
-    /// are behind a NAT.
+    /// The same for who has few cached peers, and how many are few: of those behind NATs some may
+    /// be dialled by nobody else.
     pub wanted_of_few: (usize, usize),
     /// Most dials under way; 1 at least.
     pub in_flight_max: usize,
