@@ -33,4 +33,5 @@ pub mod role;
 pub mod stun;
 pub mod time;
 pub mod timer;
+pub mod topic;
 pub mod wire;

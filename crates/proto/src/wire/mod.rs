@@ -13,6 +13,7 @@ pub mod index;
 pub mod mux;
 pub mod node;
 pub mod role;
+pub mod topic;
 
 use minicbor::{Decoder, Encoder};
 use thiserror::Error;
