@@ -44,7 +44,8 @@ pub enum StoreError {
     Foreign(PathBuf),
     /// A newer program wrote the file. It was not touched.
     #[error(
-        "{} has format {found} and this program knows up to {known}: use the newer program",
+        "{} has format {found} and this program knows up to {known}: use the newer program, or \
+         move the file away and put the backup of format {known} in its place, if there is one",
         .path.display()
     )]
     Newer {
@@ -54,6 +55,20 @@ pub enum StoreError {
         found: u32,
         /// The newest format that this program knows.
         known: u32,
+    },
+    /// So many backups of an older format lie beside the file that no more are made. It was not
+    /// touched.
+    #[error(
+        "{} is to be migrated from format {format}, and there are {max} backups of that: move \
+         away those that you do not need", .path.display()
+    )]
+    Backups {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+        /// Most backups of one format.
+        max: u32,
     },
     /// The file is cut off or changed. If that came out when it was opened, it was not touched.
     #[error("{} is damaged ({reason}): move it away to start with an empty one", .path.display())]

@@ -1,7 +1,7 @@
 //! What a node must not forget when it restarts: the records that it keeps for others, the highest
-//! sequences it saw, what it publishes itself, and what it is and did.
+//! sequences it saw, what it publishes itself, what it is and did, and the logs of its topics.
 //!
-//! Four tables of bytes in one file, a `redb` database. The store knows nothing of what the bytes
+//! Seven tables of bytes in one file, a `redb` database. The store knows nothing of what the bytes
 //! mean and bounds neither their number nor their sum: whoever fills it does (the node's shard has
 //! quotas).
 //!
@@ -18,10 +18,14 @@
 //!
 //! Deviation from `redb`: it refuses everything after the first failed write until it is opened
 //! anew. The store opens it anew by itself, so that a disk that was full for a while costs the
-//! writes of that while and no restart.
+//! writes of that while and no restart. Opening writes; as long as the disk refuses even that, what
+//! is there is read through a layer in memory ([`scratch`]).
 
+mod batch;
 mod error;
 mod file;
+mod migrate;
+mod offline;
 mod scratch;
 mod shared;
 #[cfg(test)]
@@ -31,11 +35,13 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, OwnedRange};
+use redb::{OwnedRange, StorageBackend};
 
+pub use self::batch::Batch;
 pub use self::error::StoreError;
 use self::file::Raw;
-use self::shared::Shared;
+pub use self::offline::{Compacted, Report, TableReport, check, compact, export};
+use self::shared::{Access, Shared};
 use self::writer::Writer;
 pub use self::writer::{GROUP_OPERATIONS, GROUP_WAIT, QUEUE_LEN_MAX};
 
@@ -62,75 +68,39 @@ pub enum Table {
     Own,
     /// Single values, by name: what the node is lent, what it served today.
     State,
+    /// What this node holds of a topic (who may do what, its settings), by topic.
+    Topics,
+    /// Entries of logs, by topic (32 bytes), author (32) and sequence (8, big-endian).
+    Entries,
+    /// The end of each log (sequence, id, whether it is in quarantine), by topic (32 bytes) and
+    /// author (32).
+    Heads,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Records, Self::Sequences, Self::Own, Self::State];
-}
+    pub const ALL: [Self; 7] = [
+        Self::Records,
+        Self::Sequences,
+        Self::Own,
+        Self::State,
+        Self::Topics,
+        Self::Entries,
+        Self::Heads,
+    ];
 
-/// Changes that are made together or not at all, in their order.
-#[derive(Debug, Clone, Default)]
-pub struct Batch {
-    operations: Vec<Operation>,
-    len: usize,
-}
-
-#[derive(Debug, Clone)]
-struct Operation {
-    table: Table,
-    key: Vec<u8>,
-    /// `None` removes.
-    value: Option<Vec<u8>>,
-}
-
-impl Batch {
-    /// A batch without changes.
+    /// Its name in the file.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Puts `value` at `key`, whether or not there is one.
-    pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) -> &mut Self {
-        self.push(Operation { table, key, value: Some(value) })
-    }
-
-    /// Removes what is at `key`, if there is anything.
-    pub fn remove(&mut self, table: Table, key: Vec<u8>) -> &mut Self {
-        self.push(Operation { table, key, value: None })
-    }
-
-    fn push(&mut self, operation: Operation) -> &mut Self {
-        let value_len = operation.value.as_ref().map_or(0, Vec::len);
-        self.len += operation.key.len() + value_len + OPERATION_LEN;
-        self.operations.push(operation);
-        self
-    }
-
-    /// How much of [`BATCH_LEN_MAX`] it takes: its keys and values and 64 for each operation, in
-    /// bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether it changes nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.operations.is_empty()
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        let within = |what, len, max| match len <= max {
-            true => Ok(()),
-            false => Err(StoreError::TooLarge { what, len, max }),
-        };
-        for Operation { key, value, .. } in &self.operations {
-            within("key", key.len(), KEY_LEN_MAX)?;
-            within("value", value.as_ref().map_or(0, Vec::len), VALUE_LEN_MAX)?;
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Sequences => "sequences",
+            Self::Own => "own",
+            Self::State => "state",
+            Self::Topics => "topics",
+            Self::Entries => "entries",
+            Self::Heads => "heads",
         }
-        within("batch", self.len, BATCH_LEN_MAX)
     }
 }
 
@@ -147,6 +117,8 @@ impl Store {
     /// Opens the store at `path`, or makes an empty one, readable by its owner alone, if there is
     /// none. Reads all of it to see that it is whole, so it takes a while and blocks.
     ///
+    /// A file of an older format is copied to `PATH.format-N.backup` before it is changed.
+    ///
     /// Whoever calls it has the data directory for itself.
     ///
     /// # Errors
@@ -154,7 +126,12 @@ impl Store {
     /// If the file is not ours alone, is in use, foreign, damaged or of a newer program, or if the
     /// system refuses. What is foreign, damaged or newer is left as it is.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::start(Shared::in_file(path.to_owned(), file::open(path)?))
+        let db = file::open(path, migrate::STEPS)?;
+        let own = path.to_owned();
+        Self::start(Shared::new(path, db, move |access| match access {
+            Access::Write => file::open_known(&own),
+            Access::Read => file::open_over(file::backend(&own)?, &own),
+        }))
     }
 
     /// A store that is gone when the process ends.
@@ -166,12 +143,34 @@ impl Store {
     pub fn in_memory() -> Self {
         let name = Path::new("memory");
         let db = file::initialized(redb::backends::InMemoryBackend::new(), name);
-        Self::in_database(db.expect("memory has no errors")).expect("the system gives a thread")
+        let shared =
+            Shared::new(name, db.expect("memory has no errors"), |_| Err(StoreError::Closed));
+        Self::start(shared).expect("the system gives a thread")
     }
 
-    /// Uses a database that was initialized and cannot be opened anew.
-    fn in_database(db: Database) -> Result<Self, StoreError> {
-        Self::start(Shared::in_memory(db))
+    /// A store on a medium of the caller's making, for tests of what disks do: `backend` gives
+    /// another handle of the same medium each time. An empty medium is initialized; errors call
+    /// it `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn with_backend<B: StorageBackend>(
+        name: &Path,
+        backend: impl Fn() -> B + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let db = match backend().len().map_err(StoreError::io("open", name))? {
+            0 => file::initialized(backend(), name)?,
+            _ => {
+                file::inspect_over(backend(), name, migrate::FORMAT)?;
+                file::open_backend(backend(), name)?
+            }
+        };
+        let own = name.to_owned();
+        Self::start(Shared::new(name, db, move |access| match access {
+            Access::Write => file::open_backend(backend(), &own),
+            Access::Read => file::open_over(backend(), &own),
+        }))
     }
 
     fn start(shared: Shared) -> Result<Self, StoreError> {
@@ -213,7 +212,26 @@ impl Store {
     ///
     /// If it cannot be read.
     pub fn scan(&self, table: Table) -> Result<Scan, StoreError> {
-        self.shared.scan(table)
+        self.shared.scan(table, &[], None)
+    }
+
+    /// Everything in `table` whose key begins with `prefix`, as [`Store::scan`] has it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn scan_prefix(&self, table: Table, prefix: &[u8]) -> Result<Scan, StoreError> {
+        self.shared.scan(table, prefix, batch::after_prefix(prefix).as_deref())
+    }
+
+    /// Everything in `table` with a key from `start` on that comes before `end`, as
+    /// [`Store::scan`] has it. Nothing if `end` is not after `start`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn scan_range(&self, table: Table, start: &[u8], end: &[u8]) -> Result<Scan, StoreError> {
+        self.shared.scan(table, start, Some(end))
     }
 
     /// How many times something was written to disk.

@@ -1,28 +1,23 @@
-//! A file that can be written to and stays as it is: what is written lies over it, in memory.
+//! A medium that can be written to and stays as it is: what is written lies over it, in memory.
 //!
 //! Opening a database writes to it, and repairs it if it must. Whether a file is ours, whole and
 //! of a known format can therefore only be found out on a copy, and this is one that costs only
 //! what is written. The locks are those of the file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redb::backends::FileBackend;
-use redb::{BackendError, DatabaseError, StorageBackend};
+use redb::{BackendError, StorageBackend};
 
 const PAGE_LEN: usize = 4_096;
 
-/// The file and what was written over it.
+/// The medium and what was written over it.
 #[derive(Debug)]
-pub(crate) struct Scratch {
-    /// Read only.
-    file: File,
-    /// The same opened file, for its locks alone.
-    locks: FileBackend,
+pub(crate) struct Scratch<B> {
+    /// Read only, and for its locks.
+    base: B,
     over: Mutex<Over>,
 }
 
@@ -30,30 +25,32 @@ pub(crate) struct Scratch {
 struct Over {
     /// Length of the whole, in bytes.
     len: u64,
-    /// What is left of the file: it ends here if it was cut off meanwhile.
-    file_len: u64,
+    /// What is left of the medium: it ends here if it was cut off meanwhile.
+    base_len: u64,
     pages: BTreeMap<u64, Box<[u8; PAGE_LEN]>>,
 }
 
-impl Scratch {
-    /// Lies over `file`, which is open for reading and writing, as its locks demand.
-    pub(crate) fn new(file: File) -> Result<Self, DatabaseError> {
-        let len = file.metadata()?.len();
-        let over = Mutex::new(Over { len, file_len: len, pages: BTreeMap::new() });
-        Ok(Self { locks: FileBackend::new(file.try_clone()?)?, file, over })
+impl<B: StorageBackend> Scratch<B> {
+    /// Lies over `base`. A file is open for reading and writing, as its locks demand.
+    pub(crate) fn new(base: B) -> io::Result<Self> {
+        let len = base.len()?;
+        let over = Mutex::new(Over { len, base_len: len, pages: BTreeMap::new() });
+        Ok(Self { base, over })
     }
 
     fn over(&self) -> MutexGuard<'_, Over> {
         self.over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A page as it is in the file, with zeros where that has ended.
-    fn page_of_file(&self, over: &Over, index: u64) -> io::Result<Box<[u8; PAGE_LEN]>> {
+    /// A page as it is in the medium, with zeros where that has ended.
+    fn page_of_base(&self, over: &Over, index: u64) -> io::Result<Box<[u8; PAGE_LEN]>> {
         let mut page = Box::new([0; PAGE_LEN]);
         let start = index.saturating_mul(PAGE_LEN as u64);
-        let left = over.file_len.saturating_sub(start);
+        let left = over.base_len.saturating_sub(start);
         let len = usize::try_from(left).unwrap_or(PAGE_LEN).min(PAGE_LEN);
-        self.file.read_exact_at(&mut page[..len], start)?;
+        if len > 0 {
+            self.base.read(start, &mut page[..len])?;
+        }
         Ok(page)
     }
 }
@@ -71,7 +68,7 @@ fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     })
 }
 
-impl StorageBackend for Scratch {
+impl<B: StorageBackend> StorageBackend for Scratch<B> {
     fn len(&self) -> io::Result<u64> {
         Ok(self.over().len)
     }
@@ -86,7 +83,7 @@ impl StorageBackend for Scratch {
             let (part, after) = rest.split_at_mut(len);
             match over.pages.get(&index) {
                 Some(page) => part.copy_from_slice(&page[start..start + len]),
-                None => part.copy_from_slice(&self.page_of_file(&over, index)?[start..start + len]),
+                None => part.copy_from_slice(&self.page_of_base(&over, index)?[start..start + len]),
             }
             rest = after;
         }
@@ -96,7 +93,7 @@ impl StorageBackend for Scratch {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut over = self.over();
         if len < over.len {
-            over.file_len = over.file_len.min(len);
+            over.base_len = over.base_len.min(len);
             let first = len.div_ceil(PAGE_LEN as u64);
             drop(over.pages.split_off(&first));
             // What grows back is zero.
@@ -119,7 +116,7 @@ impl StorageBackend for Scratch {
         for (index, start, len) in parts(offset, data.len()) {
             let (part, after) = rest.split_at(len);
             if !over.pages.contains_key(&index) {
-                let page = self.page_of_file(&over, index)?;
+                let page = self.page_of_base(&over, index)?;
                 over.pages.insert(index, page);
             }
             if let Some(page) = over.pages.get_mut(&index) {
@@ -132,11 +129,11 @@ impl StorageBackend for Scratch {
     }
 
     fn close(&self) -> io::Result<()> {
-        self.locks.close()
+        self.base.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.locks.try_lock_range(start, end)
+        self.base.try_lock_range(start, end)
     }
 
     fn try_lock_shared_range(
@@ -144,31 +141,33 @@ impl StorageBackend for Scratch {
         start: Bound<u64>,
         end: Bound<u64>,
     ) -> Result<bool, BackendError> {
-        self.locks.try_lock_shared_range(start, end)
+        self.base.try_lock_shared_range(start, end)
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.locks.lock_range(start, end)
+        self.base.lock_range(start, end)
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.locks.lock_shared_range(start, end)
+        self.base.lock_shared_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.locks.unlock_range(start, end)
+        self.base.unlock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.locks.query_lock_range(start, end)
+        self.base.query_lock_range(start, end)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::os::unix::fs::FileExt as _;
 
     use proptest::prelude::*;
+    use redb::backends::FileBackend;
 
     use super::*;
 
@@ -195,7 +194,7 @@ mod tests {
         ) {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&before).unwrap();
-            let scratch = Scratch::new(file.try_clone().unwrap()).unwrap();
+            let scratch = Scratch::new(FileBackend::new(file.try_clone().unwrap()).unwrap()).unwrap();
             let mut expect = before.clone();
             for step in steps {
                 match step {

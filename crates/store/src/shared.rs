@@ -1,33 +1,57 @@
 //! The database behind a store, opened anew when it broke.
 
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
+use crate::batch::{Change, Operation};
 use crate::error::StoreError;
 use crate::file::{self, Raw};
 use crate::{Batch, Scan, Table};
 
+/// For what a database is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// To write to it, which opening does already.
+    Write,
+    /// Without a write: whatever it would write stays in memory.
+    Read,
+}
+
+/// Opens the database anew.
+type Opener = Box<dyn Fn(Access) -> Result<Database, StoreError> + Send + Sync>;
+
 /// What the store and its writer share.
-#[derive(Debug)]
 pub(crate) struct Shared {
-    /// Where the file is, or a name for the memory.
+    /// Where the file is, or a name for what is none.
     path: PathBuf,
-    can_reopen: bool,
+    opener: Opener,
     /// `None` from a failed write until somebody opens it anew.
-    db: RwLock<Option<Database>>,
+    db: RwLock<Option<(Access, Database)>>,
     commits: AtomicU64,
 }
 
-impl Shared {
-    pub(crate) fn in_file(path: PathBuf, db: Database) -> Self {
-        Self { path, can_reopen: true, db: RwLock::new(Some(db)), commits: AtomicU64::new(0) }
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("path", &self.path).finish_non_exhaustive()
     }
+}
 
-    pub(crate) fn in_memory(db: Database) -> Self {
-        Self { can_reopen: false, ..Self::in_file(PathBuf::from("memory"), db) }
+impl Shared {
+    pub(crate) fn new(
+        path: &Path,
+        db: Database,
+        opener: impl Fn(Access) -> Result<Database, StoreError> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            path: path.to_owned(),
+            opener: Box::new(opener),
+            db: RwLock::new(Some((Access::Write, db))),
+            commits: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -42,23 +66,39 @@ impl Shared {
     /// a poisoned lock is as good as another.
     fn with_db<T>(
         &self,
+        access: Access,
         work: impl FnOnce(&Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        if let Some(db) = self.db.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            return work(db);
+        let suffices = |opened| opened == Access::Write || opened == access;
+        match self.db.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some((opened, db)) if suffices(*opened) => return work(db),
+            _ => {}
         }
-        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        match db.as_ref() {
-            // Somebody was as quick.
-            Some(db) => work(db),
-            None if self.can_reopen => work(db.insert(file::open_known(&self.path)?)),
-            None => Err(StoreError::Closed),
+        let mut place = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody may have been as quick. What is open to read alone is closed first: it holds
+        // the locks of the file.
+        let opened = match place.take().filter(|(opened, _)| suffices(*opened)) {
+            Some(opened) => opened,
+            None => self.reopen(access)?,
+        };
+        work(&place.insert(opened).1)
+    }
+
+    fn reopen(&self, access: Access) -> Result<(Access, Database), StoreError> {
+        match (self.opener)(Access::Write) {
+            Err(error @ (StoreError::Full(_) | StoreError::Io { .. }))
+                if access == Access::Read =>
+            {
+                tracing::debug!(%error, "the store can be read only");
+                Ok((Access::Read, (self.opener)(Access::Read)?))
+            }
+            opened => Ok((Access::Write, opened?)),
         }
     }
 
     /// Writes `batches` in their order, all or none. On disk once it returns.
     pub(crate) fn commit(&self, batches: &[&Batch]) -> Result<(), StoreError> {
-        let committed = self.with_db(|db| {
+        let committed = self.with_db(Access::Write, |db| {
             commit(db, batches).map_err(StoreError::db("write", &self.path))?;
             self.commits.fetch_add(1, Ordering::Relaxed);
             Ok(())
@@ -74,9 +114,9 @@ impl Shared {
 
     fn table(&self, table: Table) -> Result<ReadOnlyTable<Raw, Raw>, StoreError> {
         let open = |db: &Database| -> Result<_, redb::Error> {
-            Ok(db.begin_read()?.open_table(table.definition())?)
+            Ok(db.begin_read()?.open_table(file::definition(table))?)
         };
-        self.with_db(|db| open(db).map_err(StoreError::db("read", &self.path)))
+        self.with_db(Access::Read, |db| open(db).map_err(StoreError::db("read", &self.path)))
     }
 
     pub(crate) fn read(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -84,10 +124,27 @@ impl Shared {
         Ok(found.map(|value| value.value().to_vec()))
     }
 
-    pub(crate) fn scan(self: &Arc<Self>, table: Table) -> Result<Scan, StoreError> {
-        let range = self.table(table)?.range_owned::<Raw>(..);
+    /// The keys from `start` on that come before `end`; without an end, all that follow.
+    pub(crate) fn scan(
+        self: &Arc<Self>,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Scan, StoreError> {
+        let table = self.table(table)?;
+        let range = range(start, end).map(|range| table.range_owned::<&[u8]>(range)).transpose();
         let range = range.map_err(StoreError::db("read", &self.path))?;
-        Ok(Scan { range: Some(range), shared: Arc::clone(self) })
+        Ok(Scan { range, shared: Arc::clone(self) })
+    }
+}
+
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// `None` if nothing can lie in it, which the database would take for a mistake.
+fn range<'a>(start: &'a [u8], end: Option<&'a [u8]>) -> Option<Bounds<'a>> {
+    match end {
+        Some(end) => (start < end).then_some((Bound::Included(start), Bound::Excluded(end))),
+        None => Some((Bound::Included(start), Bound::Unbounded)),
     }
 }
 
@@ -100,12 +157,17 @@ fn commit(db: &Database, batches: &[&Batch]) -> Result<(), redb::Error> {
         if operations.peek().is_none() {
             continue;
         }
-        let mut table = transaction.open_table(name.definition())?;
-        for operation in operations {
-            let key = operation.key.as_slice();
-            match &operation.value {
-                Some(value) => drop(table.insert(key, value.as_slice())?),
-                None => drop(table.remove(key)?),
+        let mut table = transaction.open_table(file::definition(name))?;
+        for Operation { key, change, .. } in operations {
+            let key = key.as_slice();
+            match change {
+                Change::Put(value) => drop(table.insert(key, value.as_slice())?),
+                Change::Remove => drop(table.remove(key)?),
+                Change::RemoveTo(end) => {
+                    if let Some(range) = range(key, end.as_deref()) {
+                        table.retain_in::<&[u8], _>(range, |_, _| false)?;
+                    }
+                }
             }
         }
     }

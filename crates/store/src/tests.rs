@@ -1,15 +1,12 @@
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
+use redb::Database;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::batch::{Change, Operation};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap().block_on(future)
@@ -63,7 +60,7 @@ fn a_file_of_a_program_that_knew_fewer_tables_is_completed() {
     drop(store);
     let db = Database::open(&path).unwrap();
     let transaction = db.begin_write().unwrap();
-    assert!(transaction.delete_table(Table::State.definition()).unwrap());
+    assert!(transaction.delete_table(file::definition(Table::State)).unwrap());
     transaction.commit().unwrap();
     drop(db);
     let store = Store::open(&path).unwrap();
@@ -147,168 +144,31 @@ fn more_than_the_queue_holds_waits_its_turn() {
     assert_eq!(store.scan(Table::Records).unwrap().count(), 3 * QUEUE_LEN_MAX / VALUE_LEN_MAX);
 }
 
-/// A disk whose power fails: what was written since the last sync is on it in part.
-#[derive(Debug)]
-struct Disk {
-    state: Arc<Mutex<DiskState>>,
-    /// Highest number that a caller was told is on disk.
-    acknowledged: Arc<AtomicU64>,
-}
-
-#[derive(Debug, Default)]
-struct DiskState {
-    /// As the program sees it.
-    seen: Vec<u8>,
-    synced: Vec<u8>,
-    /// Since the last sync: where, and what.
-    pending: Vec<(usize, Vec<u8>)>,
-    writes: u64,
-    random: u64,
-    /// What was left at some power failures, and what had been acknowledged before.
-    failures: Vec<(Vec<u8>, u64)>,
-    no_room: bool,
-}
-
-impl DiskState {
-    fn random(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
-    }
-
-    /// What is left if the power fails at this moment: of each sector of each pending write
-    /// chance decides.
-    fn fail(&mut self, acknowledged: u64) {
-        const SECTOR: usize = 512;
-        let mut left = self.synced.clone();
-        left.resize(self.seen.len(), 0);
-        let odds = self.random() % 5;
-        for (offset, data) in self.pending.clone() {
-            for (index, sector) in data.chunks(SECTOR).enumerate() {
-                let start = offset + index * SECTOR;
-                if self.random() % 4 < odds && start + sector.len() <= left.len() {
-                    left[start..start + sector.len()].copy_from_slice(sector);
-                }
-            }
-        }
-        self.failures.push((left, acknowledged));
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.state.lock().unwrap().seen.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        out.copy_from_slice(&self.state.lock().unwrap().seen[start..start + out.len()]);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.state.lock().unwrap().seen.resize(usize::try_from(len).unwrap(), 0);
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
-        state.synced = state.seen.clone();
-        state.pending.clear();
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let acknowledged = self.acknowledged.load(Ordering::SeqCst);
-        let mut state = self.state.lock().unwrap();
-        if state.no_room {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let start = usize::try_from(offset).unwrap();
-        state.seen[start..start + data.len()].copy_from_slice(data);
-        state.pending.push((start, data.to_vec()));
-        state.writes += 1;
-        if state.writes.is_multiple_of(7) {
-            state.fail(acknowledged);
-        }
-        Ok(())
-    }
-}
-
-#[test]
-fn what_was_acknowledged_survives_a_power_failure_at_any_write() {
-    let state = Arc::new(Mutex::new(DiskState { random: 0x5eed, ..DiskState::default() }));
-    let acknowledged = Arc::new(AtomicU64::new(0));
-    let disk = Disk { state: Arc::clone(&state), acknowledged: Arc::clone(&acknowledged) };
-    let db = file::initialized(disk, Path::new("disk")).unwrap();
-    state.lock().unwrap().failures.clear();
-    let store = Store::in_database(db).unwrap();
-    run(async {
-        for number in 1..=60u64 {
-            let mut batch = Batch::new();
-            for table in Table::ALL {
-                batch.put(table, number.to_be_bytes().to_vec(), vec![7; 3_000]);
-                batch.remove(table, (number / 2).to_be_bytes().to_vec());
-            }
-            store.write(batch).await.unwrap();
-            acknowledged.store(number, Ordering::SeqCst);
-        }
-    });
-    drop(store);
-    let failures = std::mem::take(&mut state.lock().unwrap().failures);
-    assert!(failures.len() > 50, "{}", failures.len());
-    for (left, acknowledged) in failures {
-        let backend = InMemoryBackend::new();
-        backend.set_len(left.len() as u64).unwrap();
-        backend.write(0, &left).unwrap();
-        let db = Database::builder()
-            .set_check_integrity_on_open(true)
-            .create_with_backend(backend)
-            .unwrap_or_else(|error| panic!("after {acknowledged}: {error}"));
-        let store = Store::in_database(db).unwrap();
-        let keys =
-            |table| -> Vec<_> { all(&store, table).into_iter().map(|(key, _)| key).collect() };
-        let found = keys(Table::Records);
-        let last = found.last().map_or(0, |key| u64::from_be_bytes(key[..].try_into().unwrap()));
-        // As a whole: the batch that was being written may be there or not.
-        assert!(last == acknowledged || last == acknowledged + 1, "{last} of {acknowledged}");
-        let expect: Vec<_> = (last / 2 + 1..=last).map(|key| key.to_be_bytes().to_vec()).collect();
-        assert_eq!(found, expect);
-        assert!(Table::ALL.into_iter().all(|table| keys(table) == expect));
-    }
-}
-
-#[test]
-fn a_write_that_finds_no_room_says_so() {
-    let state = Arc::new(Mutex::new(DiskState { random: 1, ..DiskState::default() }));
-    let disk = Disk { state: Arc::clone(&state), acknowledged: Arc::default() };
-    let store = Store::in_database(file::initialized(disk, Path::new("disk")).unwrap()).unwrap();
-    state.lock().unwrap().no_room = true;
-    let refused = run(store.write(put(Table::Own, b"key", b"value")));
-    assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
-}
-
 /// What a model of the store does with a batch.
 fn apply(model: &mut BTreeMap<(Table, Vec<u8>), Vec<u8>>, batch: &Batch) {
-    for Operation { table, key, value } in &batch.operations {
-        match value {
-            Some(value) => drop(model.insert((*table, key.clone()), value.clone())),
-            None => drop(model.remove(&(*table, key.clone()))),
+    for Operation { table, key, change } in &batch.operations {
+        match change {
+            Change::Put(value) => drop(model.insert((*table, key.clone()), value.clone())),
+            Change::Remove => drop(model.remove(&(*table, key.clone()))),
+            Change::RemoveTo(end) => model.retain(|(of, at), _| {
+                of != table || at < key || end.as_ref().is_some_and(|end| at >= end)
+            }),
         }
     }
 }
 
 fn batch() -> impl Strategy<Value = Batch> {
     let table = prop::sample::select(Table::ALL.to_vec());
-    let key = prop::collection::vec(0..3u8, 0..4);
+    let key = || prop::collection::vec(prop::sample::select(vec![0u8, 1, 255]), 0..4);
     let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
-    prop::collection::vec((table, key, value), 0..12).prop_map(|operations| {
+    prop::collection::vec((table, key(), key(), value, 0..6u8), 0..12).prop_map(|operations| {
         let mut batch = Batch::new();
-        for (table, key, value) in operations {
-            match value {
-                Some(value) => batch.put(table, key, value),
-                None => batch.remove(table, key),
+        for (table, key, end, value, kind) in operations {
+            match (kind, value) {
+                (0, _) => batch.remove_prefix(table, key),
+                (1, _) => batch.remove_range(table, key, end),
+                (_, Some(value)) => batch.put(table, key, value),
+                (_, None) => batch.remove(table, key),
             };
         }
         batch
@@ -332,6 +192,18 @@ proptest! {
             let expect = model.iter().filter(|((of, _), _)| *of == table);
             let expect: Vec<_> = expect.map(|((_, k), v)| (k.clone(), v.clone())).collect();
             prop_assert_eq!(&found, &expect);
+            for prefix in [&b""[..], &[0], &[255], &[255, 255], &[0, 1], &[1, 255]] {
+                let found: Vec<_> =
+                    store.scan_prefix(table, prefix).unwrap().map(Result::unwrap).collect();
+                let expect = expect.iter().filter(|(key, _)| key.starts_with(prefix));
+                prop_assert_eq!(found, expect.cloned().collect::<Vec<_>>());
+                let range = store.scan_range(table, prefix, &[1, 0]).unwrap();
+                let found: Vec<_> = range.map(|entry| entry.unwrap().0).collect();
+                let is_within = |key: &[u8]| key >= prefix && key < &[1, 0][..];
+                let within = |(key, _): &(Vec<u8>, _)| is_within(key).then(|| key.clone());
+                let all = all(&store, table);
+                prop_assert_eq!(found, all.iter().filter_map(within).collect::<Vec<_>>());
+            }
             for (key, value) in expect {
                 prop_assert_eq!(store.read(table, &key).unwrap(), Some(value));
             }
