@@ -32,6 +32,7 @@ pub use baran_proto::egress::Net;
 pub use baran_proto::id::{IdError, NodeId, SecretKey};
 pub use baran_proto::invite::{InviteError, PeerAddr};
 pub use baran_proto::role::{Region, RoleStats};
+pub use baran_store as store;
 
 pub use self::config::NodeBuilder;
 pub use self::connection::{Acceptor, Connection, PathWatch};

@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// Find where a peer is by its id
     #[command(after_long_help = help::RESOLVE)]
     Resolve(ResolveArgs),
+    /// Check, compact or write out the store of a node that is stopped
+    #[command(subcommand, after_long_help = help::STORE)]
+    Store(StoreCommand),
     /// Write the completions of a shell
     Completions {
         /// For which shell
@@ -239,6 +242,23 @@ pub(crate) enum PipeCommand {
         timeout: u64,
         #[command(flatten)]
         node: NodeArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Read all of it, check every sum and count; changes nothing
+    #[command(after_long_help = help::STORE)]
+    Check,
+    /// Give the room back that it takes and does not need
+    #[command(after_long_help = help::STORE)]
+    Compact,
+    /// Write all entries as JSON, one a line; changes nothing
+    #[command(after_long_help = help::STORE)]
+    Export {
+        /// Write into this file, which must not exist, not to standard output
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
     },
 }
 

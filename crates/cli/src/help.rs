@@ -180,3 +180,22 @@ Example: baran resolve 25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkena
 What the peer itself has published of where it is. Exit code 1 if nobody knows.
 
 With --json: {\"id\",\"invite\",\"addresses\":[...],\"homes\":[id...]}";
+
+pub(crate) const STORE: &str = "\
+The node must be stopped: each of them takes the data directory for itself, and fails at once with
+the process that has it if one runs.
+
+`check` and `export` change nothing. `compact` loses nothing, whenever it is interrupted. A damaged
+store is left as it is; the error says what was found and what to do. An export holds all that the
+node keeps, for others and of its own, but not its identity; a file gets the mode 0600 and is never
+overwritten.
+
+With --json
+  check    {\"whole\":true,\"format\",\"file_bytes\",\"unused_bytes\",
+            \"tables\":[{\"table\",\"entries\",\"key_bytes\",\"value_bytes\"}...]}
+  compact  {\"before_bytes\",\"after_bytes\",\"freed_bytes\"}
+  export   to a file: {\"file\",\"entries\",\"bytes\"}
+An entry is {\"table\",\"key\",\"value\"}, with or without --json: the key in hexadecimal, the value
+in base64.
+
+Exit code 1 if the store is damaged or cannot be used.";

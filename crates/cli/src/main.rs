@@ -24,7 +24,7 @@ use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
 use crate::args::{Cli, Command};
-use crate::commands::{about, find, pair, ping, pipe, up};
+use crate::commands::{about, find, pair, ping, pipe, store, up};
 use crate::output::Output;
 
 /// The command line was wrong, as by convention.
@@ -84,6 +84,7 @@ fn run(cli: &Cli, start: Instant, output: Output) -> Result<bool> {
             Command::Announce(args) => find::announce(global, args, output).await.map(|()| true),
             Command::Lookup(args) => find::lookup(global, args, output).await,
             Command::Resolve(args) => find::resolve(global, args, output).await.map(|()| true),
+            Command::Store(command) => store::run(global, command, output).map(|()| true),
             Command::Sim(sim) => sim.run(global.json, &mut std::io::stdout().lock()),
             Command::Completions { shell } => about::completions(*shell, output).map(|()| true),
             Command::Man { dir } => about::man(dir.as_deref(), output).map(|()| true),

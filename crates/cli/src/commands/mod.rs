@@ -5,6 +5,7 @@ pub(crate) mod find;
 pub(crate) mod pair;
 pub(crate) mod ping;
 pub(crate) mod pipe;
+pub(crate) mod store;
 pub(crate) mod up;
 
 use anyhow::{Context, Result, bail};

@@ -98,7 +98,9 @@ impl Disk {
 
 impl State {
     fn note(&mut self, event: Event) {
-        self.events.iter_mut().for_each(|events| events.push(event.clone()));
+        if let Some(events) = &mut self.events {
+            events.push(event);
+        }
     }
 
     /// Counts a change; tells whether it fails.

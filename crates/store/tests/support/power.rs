@@ -128,12 +128,11 @@ impl Cut {
         for event in &self.pending {
             match event {
                 Event::Write(at, data) => {
-                    for part in arrived(data, odds, random) {
-                        let start = at + part.start;
+                    for (start, end) in arrived(data, odds, random) {
                         // What lies behind the end of the file is nowhere.
-                        let end = (at + part.end).min(left.len());
+                        let end = end.min(left.len().saturating_sub(*at));
                         if start < end {
-                            left[start..end].copy_from_slice(&data[part.start..][..end - start]);
+                            left[at + start..at + end].copy_from_slice(&data[start..end]);
                         }
                     }
                 }
@@ -156,15 +155,16 @@ impl Cut {
     }
 }
 
-/// The parts of a write that arrive: all, none, the beginning, or some sectors.
-fn arrived(data: &[u8], odds: usize, random: &mut Random) -> Vec<std::ops::Range<usize>> {
+/// The parts of a write that arrive, from where to where in it: all, none, the beginning, or some sectors.
+fn arrived(data: &[u8], odds: usize, random: &mut Random) -> Vec<(usize, usize)> {
     let len = data.len();
     match random.below(3) {
-        0 => vec![0..if random.below(4) < odds { len } else { 0 }],
-        1 if (1..4).contains(&odds) => vec![0..random.below(len + 1)],
+        0 if random.below(4) < odds => vec![(0, len)],
+        0 => Vec::new(),
+        1 if (1..4).contains(&odds) => vec![(0, random.below(len + 1))],
         _ => {
             let starts = (0..len).step_by(SECTOR).filter(|_| random.below(4) < odds);
-            starts.map(|start| start..(start + SECTOR).min(len)).collect()
+            starts.map(|start| (start, (start + SECTOR).min(len))).collect()
         }
     }
 }

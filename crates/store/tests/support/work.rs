@@ -37,6 +37,13 @@ fn ops(number: u64) -> Vec<Op> {
         Op::Put(Table::Own, COUNT.to_vec(), key.to_vec()),
         Op::Put(Table::Records, key.to_vec(), value(number, number % 11 * 300)),
     ];
+    if number.is_multiple_of(3) {
+        // Large enough that the file grows, and shrinks again.
+        ops.push(match number % 90 {
+            0 => Op::Prefix(Table::Topics, Vec::new()),
+            topic => Op::Put(Table::Topics, topic.to_be_bytes().to_vec(), value(number, 50_000)),
+        });
+    }
     if number.is_multiple_of(13) {
         ops.push(Op::Prefix(Table::Entries, log.clone()));
     }
