@@ -19,7 +19,7 @@
 //! Deviation from `redb`: it refuses everything after the first failed write until it is opened
 //! anew. The store opens it anew by itself, so that a disk that was full for a while costs the
 //! writes of that while and no restart. Opening writes; as long as the disk refuses even that, what
-//! is there is read through a layer in memory ([`scratch`]).
+//! is there is read through a layer in memory.
 
 mod batch;
 mod error;

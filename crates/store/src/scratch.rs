@@ -194,7 +194,8 @@ mod tests {
         ) {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&before).unwrap();
-            let scratch = Scratch::new(FileBackend::new(file.try_clone().unwrap()).unwrap()).unwrap();
+            let base = FileBackend::new(file.try_clone().unwrap()).unwrap();
+            let scratch = Scratch::new(base).unwrap();
             let mut expect = before.clone();
             for step in steps {
                 match step {

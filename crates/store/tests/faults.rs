@@ -91,3 +91,24 @@ fn a_disk_that_fails_for_a_while_at_any_of_500_changes_loses_nothing() {
 fn a_disk_that_is_full_at_any_of_500_changes_loses_nothing() {
     at_each_change(ErrorKind::StorageFull, true);
 }
+
+#[test]
+fn a_disk_that_fails_while_the_store_comes_up_is_told() {
+    for (kind, lasts) in
+        [(ErrorKind::Other, false), (ErrorKind::Other, true), (ErrorKind::StorageFull, true)]
+    {
+        let mut refused = 0;
+        for at in 1.. {
+            let disk = Disk::default();
+            disk.break_with(Fault { at, kind, lasts });
+            let handle = disk.clone();
+            let opened = Store::with_backend(Path::new("disk"), move || handle.clone());
+            if !disk.has_failed() {
+                break;
+            }
+            assert!(opened.is_err(), "{kind} at change {at}");
+            refused += 1;
+        }
+        assert!(refused > 5, "{kind}: {refused}");
+    }
+}

@@ -155,7 +155,8 @@ impl Cut {
     }
 }
 
-/// The parts of a write that arrive, from where to where in it: all, none, the beginning, or some sectors.
+/// The parts of a write that arrive, from where to where in it: all, none, the beginning, or some
+/// sectors.
 fn arrived(data: &[u8], odds: usize, random: &mut Random) -> Vec<(usize, usize)> {
     let len = data.len();
     match random.below(3) {

@@ -28,7 +28,9 @@ fn log(number: u64) -> Vec<u8> {
 
 fn value(number: u64, len: u64) -> Vec<u8> {
     let len = usize::try_from(len).unwrap();
-    number.to_le_bytes().into_iter().cycle().take(len).collect()
+    let mut value = number.to_le_bytes().repeat(len.div_ceil(8));
+    value.truncate(len);
+    value
 }
 
 fn ops(number: u64) -> Vec<Op> {
