@@ -1,0 +1,3 @@
+//! Who may do what in a topic, and with which keys.
+pub mod capability;
+pub mod keys;
