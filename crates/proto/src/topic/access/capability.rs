@@ -230,6 +230,12 @@ impl Chain {
         self.last.grant.subject
     }
 
+    /// What the chain says it grants, whether that is signed or not.
+    #[must_use]
+    pub fn last(&self) -> Grant {
+        self.last.grant
+    }
+
     /// How many links it has: 1 to [`LINKS_MAX`].
     #[expect(clippy::len_without_is_empty, reason = "a chain has at least one link")]
     #[must_use]
