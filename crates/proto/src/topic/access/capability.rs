@@ -21,6 +21,7 @@ use minicbor::encode::{Error as EncodeError, Write};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 use thiserror::Error;
 
+use super::to_cbor;
 use crate::id::{NodeId, SIGNATURE_LEN, SecretKey};
 use crate::time::UnixTime;
 use crate::topic::id::TopicId;
@@ -259,7 +260,7 @@ impl Chain {
     /// The encoding, at most [`CHAIN_LEN_MAX`] bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        minicbor::to_vec(Form(self)).expect("writing to memory does not fail")
+        to_cbor(&Form(self))
     }
 
     /// Reads a chain. Whether it is signed is asked of [`Chain::verify`].

@@ -1,5 +1,4 @@
-//! Removing members: those that remain get a new read key, in which nothing is told that was
-//! written before.
+//! Removing members: those that remain get a read key that those that were removed do not have.
 //!
 //! ```text
 //! change   = {0: epoch, 1: [[removed, last], …], 2: ephemeral, 3: [[member, sealed], …],
@@ -35,6 +34,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::keys::{MAC_LEN, NONCE_LEN, SEAL_LEN, SECRET_LEN, Secret, derive, open, seal};
+use super::to_cbor;
 use crate::id::{NodeId, SecretKey};
 use crate::wire::addr::bounded_len;
 
@@ -50,6 +50,9 @@ pub const CHANGE_LEN_MAX: usize = 25 * 1_024;
 
 /// Bytes of a key that is sealed to a member.
 const SEALED_LEN: usize = SECRET_LEN + MAC_LEN;
+
+/// Bytes of the key of the epoch before, which has its nonce with it.
+const PREVIOUS_LEN: usize = SECRET_LEN + SEAL_LEN;
 
 /// What the key of the epoch before is sealed with, beside the new key.
 const PREVIOUS: &[u8] = b"baran 1 topic key of the epoch before";
@@ -71,7 +74,7 @@ pub struct EpochChange {
     #[cbor(n(3), encode_with = "encode_pairs", decode_with = "decode_pairs::<MEMBERS_MAX, _, _>")]
     sealed: Vec<(NodeId, ByteArray<SEALED_LEN>)>,
     #[n(4)]
-    previous: ByteArray<{ SECRET_LEN + SEAL_LEN }>,
+    previous: ByteArray<PREVIOUS_LEN>,
 }
 
 impl EpochChange {
@@ -113,9 +116,7 @@ impl EpochChange {
         sealed.sort_unstable_by_key(|(member, _)| *member);
         let mut removed = removed.to_vec();
         removed.sort_unstable();
-        let aad = previous_aad(epoch);
-        let previous = seal(key, nonce, &aad, previous).try_into().map(<[u8; _]>::into);
-        let previous = previous.expect("a sealed key has one length");
+        let previous = seal_previous(key, nonce, epoch, previous).into();
         let change = Self { epoch, removed, ephemeral: ephemeral.into(), sealed, previous };
         change.check()?;
         Ok(change)
@@ -164,7 +165,7 @@ impl EpochChange {
     /// The encoding, at most [`CHANGE_LEN_MAX`] bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        minicbor::to_vec(self).expect("writing to memory does not fail")
+        to_cbor(self)
     }
 
     /// Reads a change.
@@ -272,6 +273,16 @@ fn open_once(sealing: &Secret, sealed: &[u8; SEALED_LEN]) -> Option<[u8; SECRET_
     let key =
         cipher.decrypt(&[0; NONCE_LEN].into(), Payload { msg: &sealed[..], aad: SEALING }).ok()?;
     Zeroizing::new(key).as_slice().try_into().ok()
+}
+
+fn seal_previous(
+    key: &[u8; SECRET_LEN],
+    nonce: [u8; NONCE_LEN],
+    epoch: u32,
+    previous: &[u8; SECRET_LEN],
+) -> [u8; PREVIOUS_LEN] {
+    let sealed = seal(key, nonce, &previous_aad(epoch), previous);
+    sealed.try_into().expect("a sealed key has one length")
 }
 
 fn previous_aad(epoch: u32) -> Vec<u8> {

@@ -25,7 +25,7 @@ use thiserror::Error;
 
 use super::capability::{Chain, Grant, Rank};
 use super::keys::{Secret, TopicKeys};
-use super::{AccessError, check_name};
+use super::{AccessError, check_name, to_cbor};
 use crate::id::SecretKey;
 use crate::invite::{InviteError, PeerAddr, from_envelope, to_envelope};
 use crate::topic::id::TopicId;
@@ -143,7 +143,7 @@ impl TopicInvite {
     pub fn to_text(&self) -> String {
         let mut form = self.to_form();
         loop {
-            let payload = minicbor::to_vec(&form).expect("writing to memory does not fail");
+            let payload = to_cbor(&form);
             let text = to_envelope(PREFIX, KIND_TOPIC, &payload);
             if text.len() <= TOPIC_TEXT_LEN_MAX || form.peers.pop().is_none() {
                 return text;

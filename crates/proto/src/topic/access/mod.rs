@@ -239,7 +239,7 @@ impl Access {
             chain: self.chain().cloned(),
             root: self.root.as_ref().map(|root| Secret::new(root.to_bytes())),
         };
-        minicbor::to_vec(form).expect("writing to memory does not fail")
+        to_cbor(&form)
     }
 
     /// Reads what [`Access::encode`] wrote.
@@ -311,6 +311,10 @@ pub enum AccessError {
     /// The root key is another topic's.
     #[error("the root key is not that of the topic")]
     NotTheRoot,
+}
+
+fn to_cbor(value: &impl Encode<()>) -> Vec<u8> {
+    minicbor::to_vec(value).expect("writing to memory does not fail")
 }
 
 fn check_name(name: &str) -> Result<(), AccessError> {
