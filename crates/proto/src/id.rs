@@ -16,6 +16,7 @@ use core::str::FromStr;
 use data_encoding::BASE32_NOPAD;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// Length of an identity in bytes (RFC 8032 §5.1.5).
 pub const ID_LEN: usize = 32;
@@ -198,6 +199,12 @@ impl SecretKey {
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_LEN] {
         self.0.sign(message).to_bytes()
+    }
+
+    /// The secret as one of X25519 (RFC 7748 §5), whose public half is that of [`SecretKey::id`] in
+    /// Montgomery form. Not clamped. For unsealing only: it is as secret as the seed.
+    pub(crate) fn to_x25519(&self) -> Zeroizing<[u8; ID_LEN]> {
+        Zeroizing::new(self.0.to_scalar_bytes())
     }
 }
 

@@ -92,14 +92,7 @@ impl PeerAddr {
     /// too.
     #[must_use]
     pub fn to_invite(&self) -> String {
-        let mut bytes = vec![VERSION, KIND_PEER];
-        bytes.extend(self.to_payload());
-        let checksum = crc32(&bytes);
-        bytes.extend(checksum.to_le_bytes());
-        let mut text = PREFIX.to_owned();
-        BASE32_NOPAD.encode_append(&bytes, &mut text);
-        text.make_ascii_lowercase();
-        text
+        to_envelope(PREFIX, KIND_PEER, &self.to_payload())
     }
 
     fn to_payload(&self) -> Vec<u8> {
@@ -108,28 +101,11 @@ impl PeerAddr {
 
     /// Reads what follows the prefix of an invite.
     fn from_invite_body(body: &str) -> Result<Self, InviteError> {
-        let position = |in_body| PREFIX.len() + in_body + 1;
-        let upper = body.to_ascii_uppercase();
-        let bytes = BASE32_NOPAD.decode(upper.as_bytes()).map_err(|error| match error.kind {
-            DecodeKind::Symbol => InviteError::Character { position: position(error.position) },
-            DecodeKind::Length | DecodeKind::Padding => InviteError::CutShort,
-            DecodeKind::Trailing => InviteError::Checksum,
-        })?;
-        if bytes.len() < HEADER_LEN + CHECKSUM_LEN {
-            return Err(InviteError::CutShort);
+        let (kind, payload) = from_envelope(PREFIX, body)?;
+        if kind != KIND_PEER {
+            return Err(InviteError::Kind { found: kind });
         }
-        let (covered, checksum) = bytes.split_at(bytes.len() - CHECKSUM_LEN);
-        if crc32(covered).to_le_bytes() != checksum {
-            return Err(InviteError::Checksum);
-        }
-        let (header, payload) = covered.split_at(HEADER_LEN);
-        if header[0] != VERSION {
-            return Err(InviteError::Version { found: header[0] });
-        }
-        if header[1] != KIND_PEER {
-            return Err(InviteError::Kind { found: header[1] });
-        }
-        let mut decoder = minicbor::Decoder::new(payload);
+        let mut decoder = minicbor::Decoder::new(&payload);
         let peer = decoder.decode().map_err(|error| InviteError::Malformed(error.to_string()))?;
         if decoder.position() != payload.len() {
             return Err(InviteError::Malformed("bytes left over".to_owned()));
@@ -208,6 +184,40 @@ pub enum InviteError {
     /// The checksum fits and the payload is wrong: the fault is with the program that wrote it.
     #[error("the program that made the invite made it wrong ({0}): ask for another one")]
     Malformed(String),
+}
+
+/// Writes an invite of some kind: the text that [`from_envelope`] reads.
+pub(crate) fn to_envelope(prefix: &str, kind: u8, payload: &[u8]) -> String {
+    let mut bytes = [&[VERSION, kind], payload].concat();
+    let checksum = crc32(&bytes);
+    bytes.extend(checksum.to_le_bytes());
+    let mut text = prefix.to_owned();
+    BASE32_NOPAD.encode_append(&bytes, &mut text);
+    text.make_ascii_lowercase();
+    text
+}
+
+/// Reads what follows the prefix of an invite: its kind and its payload.
+pub(crate) fn from_envelope(prefix: &str, body: &str) -> Result<(u8, Vec<u8>), InviteError> {
+    let position = |in_body| prefix.len() + in_body + 1;
+    let upper = body.to_ascii_uppercase();
+    let mut bytes = BASE32_NOPAD.decode(upper.as_bytes()).map_err(|error| match error.kind {
+        DecodeKind::Symbol => InviteError::Character { position: position(error.position) },
+        DecodeKind::Length | DecodeKind::Padding => InviteError::CutShort,
+        DecodeKind::Trailing => InviteError::Checksum,
+    })?;
+    if bytes.len() < HEADER_LEN + CHECKSUM_LEN {
+        return Err(InviteError::CutShort);
+    }
+    let checksum = bytes.split_off(bytes.len() - CHECKSUM_LEN);
+    if crc32(&bytes).to_le_bytes()[..] != checksum {
+        return Err(InviteError::Checksum);
+    }
+    let payload = bytes.split_off(HEADER_LEN);
+    if bytes[0] != VERSION {
+        return Err(InviteError::Version { found: bytes[0] });
+    }
+    Ok((bytes[1], payload))
 }
 
 /// Reads `ip:port`.
