@@ -25,6 +25,7 @@ mod persist;
 mod registry;
 mod serve;
 mod status;
+mod topic;
 
 pub use baran_net::mux::{RecvStream, SendStream, SessionError};
 pub use baran_proto::candidate::Mapping;
@@ -32,6 +33,10 @@ pub use baran_proto::egress::Net;
 pub use baran_proto::id::{IdError, NodeId, SecretKey};
 pub use baran_proto::invite::{InviteError, PeerAddr};
 pub use baran_proto::role::{Region, RoleStats};
+pub use baran_proto::topic::access::capability::Rank as Capability;
+pub use baran_proto::topic::access::invite::{TopicInvite, TopicInviteError};
+pub use baran_proto::topic::id::TopicId;
+pub use baran_proto::topic::machine::{Member, Received, Synced, TopicError, TopicStats};
 pub use baran_store as store;
 
 pub use self::config::NodeBuilder;
@@ -46,3 +51,4 @@ pub use self::status::{
     Event, IndexStatus, JoinedBy, PathInfo, PathKind, PeerStatus, PuzzleStatus, RelayStatus, Seat,
     Status,
 };
+pub use self::topic::{Joined, Messages, Since, Topic, TopicFailure};

@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::warn;
 
-use crate::driver::{Command, Driver, Parts, Snapshot};
+use crate::driver::{Command, Driver, Parts, Snapshot, topics};
 use crate::find::{ANSWERS_BESIDES, Question};
 use crate::persist::{Disk, DiskError};
 #[cfg(feature = "mainline")]
@@ -100,6 +100,7 @@ pub struct Node {
 #[derive(Debug)]
 struct Shared {
     id: NodeId,
+    secret: SecretKey,
     endpoint: Endpoint,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Event>,
@@ -227,10 +228,12 @@ impl Node {
             endpoint_events,
             link_events,
         )?;
+        let topic_sessions = endpoint.acceptors().accept(topics::PROTOCOL, ACCEPT_QUEUE);
+        let topic_sessions = topic_sessions.expect("nobody else accepts before the node is there");
         disk.save_port(&endpoint.control().local_addrs());
         let (commands, command_inputs) = mpsc::channel(COMMAND_QUEUE);
         let (events, _) = broadcast::channel(EVENT_QUEUE);
-        let machine = baran_proto::node::Node::new(secret, config, draw());
+        let machine = baran_proto::node::Node::new(secret.clone(), config, draw());
         let lan = builder.is_lan_used.then(|| builder.network.clone());
         let parts = Parts {
             endpoint: endpoint.clone(),
@@ -239,13 +242,14 @@ impl Node {
             network: builder.network,
             events: events.clone(),
             registry,
+            topic_sessions,
         };
         let mut driver = Driver::new(machine, parts);
         driver.boot(restored, kept, ChaCha8Rng::from_seed(draw()));
         let lan = lan.and_then(|network| driver.find_lan(&network));
         let snapshot = driver.snapshot();
         tokio::spawn(driver.run(builder.peers, lan, command_inputs, endpoint_inputs, link_inputs));
-        Ok(Self { shared: Arc::new(Shared { id, endpoint, commands, events, snapshot }) })
+        Ok(Self { shared: Arc::new(Shared { id, secret, endpoint, commands, events, snapshot }) })
     }
 
     /// Who this node is.
@@ -295,6 +299,16 @@ impl Node {
         }
         let link = self.link_to(peer).await?;
         Ok(Connection::new(link.open(protocol)?))
+    }
+
+    /// Hands a command to the driver; `None` once the node is closed.
+    pub(crate) async fn command(&self, command: Command) -> Option<()> {
+        self.shared.commands.send(command).await.ok()
+    }
+
+    /// The key of this node, for what it signs.
+    pub(crate) fn secret(&self) -> &SecretKey {
+        &self.shared.secret
     }
 
     async fn link_to(&self, peer: PeerAddr) -> Result<Link, ConnectError> {

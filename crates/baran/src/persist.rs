@@ -3,6 +3,8 @@
 //! A node without a data directory keeps nothing: what it would write counts as written, because
 //! nobody can ask for it after a restart.
 
+mod topics;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -131,6 +133,7 @@ impl Disk {
                 restored.sequences.push((slot, sequence, until));
             }
         }
+        restored.topics = topics::restore(store)?;
         let role = store.read(Table::State, ROLE)?.unwrap_or_default();
         if role.len() <= ROLE_LEN_MAX {
             restored.role = role;
@@ -292,6 +295,7 @@ fn batch(action: DiskAction) -> Batch {
         DiskAction::Role(bytes) => {
             batch.put(Table::State, ROLE.to_vec(), bytes);
         }
+        DiskAction::Topic(action) => topics::write(&mut batch, action),
     }
     batch
 }

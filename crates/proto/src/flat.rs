@@ -107,16 +107,24 @@ impl<K: Ord, V> FlatMap<K, V> {
         self.0.get(at).map(|(key, value)| (key, value))
     }
 
+    /// The value of a key, which is made and inserted if there is none.
+    pub(crate) fn or_insert_with(&mut self, key: K, value: impl FnOnce() -> V) -> &mut V {
+        let at = match self.position(&key) {
+            Ok(at) => at,
+            Err(at) => {
+                self.insert_at(at, key, value());
+                at
+            }
+        };
+        &mut self.0[at].1
+    }
+
     /// The value of a key, which is inserted by default.
     pub(crate) fn or_default(&mut self, key: K) -> &mut V
     where
         V: Default,
     {
-        let at = self.position(&key).unwrap_or_else(|at| {
-            self.insert_at(at, key, V::default());
-            at
-        });
-        &mut self.0[at].1
+        self.or_insert_with(key, V::default)
     }
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {

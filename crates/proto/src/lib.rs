@@ -30,6 +30,7 @@ pub mod path;
 pub mod peers;
 pub mod record;
 pub mod role;
+mod signature;
 pub mod stun;
 pub mod time;
 pub mod timer;

@@ -33,6 +33,8 @@ impl Driver {
                         self.links[&link].send(message);
                     }
                 }
+                Output::SendTopic { link, message } => self.send_topic(link, message),
+                Output::ExpelTopic(peer) => self.expel_topic(peer),
                 Output::Path { link, action } => self.path_action(link, &action),
                 Output::OpenRelayed { link, relay, channel } => {
                     if let Some(link) = self.links.get(&link).cloned() {
@@ -124,6 +126,7 @@ impl Driver {
     fn report(&mut self, event: node::Event) {
         let event = match event {
             node::Event::Index(event) => return self.answer(event),
+            node::Event::Topic(event) => return self.report_topic(event),
             node::Event::NotReached(peer) => return self.disk.peer_failed(peer),
             node::Event::Joined { how, peers } => {
                 let by = JoinedBy::from(how);

@@ -183,6 +183,7 @@ impl Driver {
         if let Some(link) = self.links.remove(&id) {
             link.close(link_code::SHUTDOWN, reason);
             self.retired.remove(&id);
+            self.end_topic_link(id);
         }
     }
 

@@ -9,6 +9,7 @@ mod actions;
 mod index;
 mod puzzle;
 mod serve;
+pub(crate) mod topics;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use baran_net::endpoint::{Endpoint, EndpointEvent, NewLink};
 use baran_net::link::{Link, LinkEvent, link_code};
+use baran_net::mux::Session;
 use baran_proto::allowance::Lease;
 use baran_proto::candidate::covers;
 use baran_proto::egress::canonical;
@@ -32,6 +34,7 @@ use tracing::{debug, trace};
 use self::index::{Lan, Queries, found};
 use self::puzzle::Puzzle;
 use self::serve::Serving;
+use self::topics::{Heard, TopicLinks};
 use crate::find::Question;
 use crate::host::Circumstances;
 use crate::persist::{Disk, unix_now};
@@ -76,6 +79,8 @@ pub(crate) enum Command {
         /// For the answers.
         answers: mpsc::Sender<baran_proto::index::Event>,
     },
+    /// A question about topics.
+    Topic(topics::Ask),
     /// Something is on disk, or cannot be (from a task of the driver's own).
     DiskDone {
         /// As the machine named it.
@@ -112,6 +117,8 @@ pub(crate) struct Parts {
     pub(crate) network: String,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) registry: Registry,
+    /// Sessions that peers open to talk of topics.
+    pub(crate) topic_sessions: mpsc::Receiver<Session>,
 }
 
 /// Drives a node. See the module's documentation.
@@ -126,6 +133,9 @@ pub(crate) struct Driver {
     events: broadcast::Sender<Event>,
     registry: Registry,
     queries: Queries,
+    topic_links: TopicLinks,
+    topic_sessions: mpsc::Receiver<Session>,
+    topics_heard: mpsc::Receiver<Heard>,
     joined_by: Option<JoinedBy>,
     snapshot: Arc<Mutex<Snapshot>>,
     links: BTreeMap<LinkId, Link>,
@@ -139,7 +149,8 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(node: Node, parts: Parts) -> Self {
-        let Parts { endpoint, disk, limits, network, events, registry } = parts;
+        let Parts { endpoint, disk, limits, network, events, registry, topic_sessions } = parts;
+        let (topic_links, topics_heard) = TopicLinks::new();
         let (own, own_inputs) = mpsc::channel(64);
         let mut driver = Self {
             node,
@@ -151,6 +162,9 @@ impl Driver {
             events,
             registry,
             queries: Queries::default(),
+            topic_links,
+            topic_sessions,
+            topics_heard,
             joined_by: None,
             snapshot: Arc::default(),
             links: BTreeMap::new(),
@@ -200,6 +214,8 @@ impl Driver {
                 Some(command) = self.own_inputs.recv() => self.handle_command(command),
                 Some(event) = endpoint_events.recv() => self.handle_endpoint(event),
                 Some((link, event)) = link_events.recv() => self.handle_link(link, event),
+                Some(session) = self.topic_sessions.recv() => self.take_topic_session(session),
+                Some(heard) = self.topics_heard.recv() => self.hear_topic(heard),
                 Some(peer) = found(&mut lan) => self.input(Input::Lan(peer)),
                 peers = self.registry.found() => self.input(Input::Registry(peers)),
                 () = tokio::time::sleep(wait.unwrap_or(TICK)), if wait.is_some() => {
@@ -244,6 +260,7 @@ impl Driver {
                 }
             }
             Command::Ask { question, answers } => self.ask(question, answers),
+            Command::Topic(ask) => self.ask_topic(ask),
             Command::DiskDone { token, is_kept } => self.input(Input::DiskDone { token, is_kept }),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::RelayPathFailed(link) => self.input(Input::RelayPathFailed(link)),
@@ -304,6 +321,7 @@ impl Driver {
                 if let Some(gone) = self.links.remove(&link) {
                     debug!(peer = %gone.peer().short(), reason, "link down");
                     self.retired.remove(&link);
+                    self.end_topic_link(link);
                     self.input(Input::LinkDown(link));
                 }
             }

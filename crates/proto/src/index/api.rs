@@ -10,6 +10,7 @@ use crate::invite::PeerAddr;
 use crate::key::Key;
 use crate::record::{Record, Slot, Verify};
 use crate::time::UnixTime;
+use crate::topic::machine::{self as topic, RestoredTopic};
 use crate::wire::IndexMessage;
 use crate::wire::index::RecordKind;
 
@@ -177,6 +178,20 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The command that it answers.
+    #[must_use]
+    pub fn query(&self) -> QueryId {
+        match self {
+            Self::Record { query, .. }
+            | Self::Done { query, .. }
+            | Self::Kept { query, .. }
+            | Self::NotJoined(query)
+            | Self::Failed { query, .. } => *query,
+        }
+    }
+}
+
 /// What a look-up took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LookupCost {
@@ -256,6 +271,8 @@ pub enum DiskAction {
     /// What the node is lent and whom it knows as seats, in the place of what was there: at most
     /// [`ROLE_LEN_MAX`](crate::role::ROLE_LEN_MAX) bytes.
     Role(Vec<u8>),
+    /// Of topics.
+    Topic(topic::DiskAction),
 }
 
 /// What the disk held when the node started.
@@ -269,6 +286,8 @@ pub struct Restored {
     pub own: Vec<Bytes>,
     /// What [`DiskAction::Role`] wrote last; empty if there is nothing.
     pub role: Vec<u8>,
+    /// The topics that the owner takes part in.
+    pub topics: Vec<RestoredTopic>,
 }
 
 /// The index at one moment.

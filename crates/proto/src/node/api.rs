@@ -15,7 +15,9 @@ use crate::path;
 pub use crate::path::{PathId, Sample, Selected, Side};
 use crate::role::{self, RoleConfig};
 use crate::time::UnixTime;
+use crate::topic::machine as topic;
 use crate::wire::NodeMessage;
+use crate::wire::topic::TopicMessage;
 
 /// A QUIC connection, numbered by the driver in the order of their coming up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +63,8 @@ pub struct NodeConfig {
     pub bootstrap: BootstrapConfig,
     /// Of the roles that the network lends.
     pub role: RoleConfig,
+    /// Of topics.
+    pub topic: topic::TopicConfig,
 }
 
 impl Default for NodeConfig {
@@ -84,6 +88,7 @@ impl Default for NodeConfig {
             index: IndexConfig::default(),
             bootstrap: BootstrapConfig::default(),
             role: RoleConfig::default(),
+            topic: topic::TopicConfig::default(),
         }
     }
 }
@@ -103,7 +108,7 @@ pub enum RemoteAddr {
 }
 
 /// What can happen to a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Input {
     /// The owner wants a link to this peer; with `keep` for good, else until one stands or
     /// [`Input::Unwant`].
@@ -146,6 +151,17 @@ pub enum Input {
     Registry(Vec<PeerAddr>),
     /// The owner asks something of the index.
     Index(Command),
+    /// The owner asks something of a topic.
+    Topic(topic::Command),
+    /// A linked peer said something on its stream of topics.
+    TopicMessage {
+        /// Who.
+        peer: NodeId,
+        /// What.
+        message: TopicMessage,
+    },
+    /// What was on its way on the streams of topics to a linked peer or from it is lost.
+    TopicBroken(NodeId),
     /// An [`Output::Disk`] is on disk, or cannot be.
     DiskDone {
         /// As in the request.
@@ -250,6 +266,16 @@ pub enum Output {
         /// What.
         message: NodeMessage,
     },
+    /// Send a message on the link's stream of topics. What finds no room may be dropped: members
+    /// compare what they have.
+    SendTopic {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        message: TopicMessage,
+    },
+    /// Read nothing more from a peer's streams of topics, and close them.
+    ExpelTopic(NodeId),
     /// Do something with a link's paths.
     Path {
         /// Which link.
@@ -379,6 +405,8 @@ pub enum Event {
     Index(index::Event),
     /// Of roles.
     Role(role::Event),
+    /// Of topics.
+    Topic(topic::Event),
     /// Nobody can be asked for a wanted peer, or all who were asked refused and all dials came to
     /// nothing. Said at most once for each attempt; attempts go on while the peer is wanted.
     Unreachable(NodeId),

@@ -48,6 +48,8 @@ pub(super) struct Peer {
     pub(super) for_bootstrap: bool,
     /// Sought once by the roles.
     pub(super) for_role: bool,
+    /// Sought once by a topic.
+    pub(super) for_topic: bool,
     /// Linked peers that are asked to signal for it when those that were asked did not help.
     pub(super) spare_vias: Vec<NodeId>,
     tries: u32,
@@ -93,6 +95,11 @@ impl Peer {
     /// Whether somebody waits for it for its own sake or another's, until it is there.
     fn is_pursued(&self) -> bool {
         self.wanted || !self.for_peers.is_empty()
+    }
+
+    /// Whether a part of the node waits for it, once.
+    pub(super) fn is_sought(&self) -> bool {
+        self.for_index || self.for_bootstrap || self.for_role || self.for_topic
     }
 
     fn is_located(&self) -> bool {
@@ -158,9 +165,7 @@ impl Node {
     }
 
     pub(super) fn is_wanted(&self, id: NodeId) -> bool {
-        self.peers.get(&id).is_some_and(|peer| {
-            peer.is_pursued() || peer.for_index || peer.for_bootstrap || peer.for_role
-        })
+        self.peers.get(&id).is_some_and(|peer| peer.is_pursued() || peer.is_sought())
     }
 
     pub(super) fn forget_if_unwanted(&mut self, id: NodeId) {

@@ -16,6 +16,7 @@ use crate::index::{self, Place};
 use crate::invite::{ADDRS_MAX, PeerAddr};
 use crate::machine::Machine;
 use crate::time::Instant;
+use crate::topic::machine::NUMBERS_FROM;
 use crate::wire::NodeMessage;
 use crate::wire::node::{HOME_ADDRS_MAX, Home, Release};
 
@@ -87,6 +88,8 @@ impl Node {
                 self.handle_bootstrap(now, output);
             } else if let Some(output) = self.roles.poll_output() {
                 self.handle_role(now, output);
+            } else if let Some(output) = self.topics.poll_output() {
+                self.handle_topic(now, output);
             } else {
                 return;
             }
@@ -115,6 +118,9 @@ impl Node {
             }
             index::Output::Omission { seat, .. } => self.roles.omission(now, seat),
             index::Output::Nodes(tag, nodes) => self.roles.nearest(now, tag, &nodes),
+            index::Output::Event(event) if event.query().0 >= NUMBERS_FROM => {
+                self.topics.handle_index(now, event);
+            }
             index::Output::Event(event) => self.event(Event::Index(event)),
         }
     }
@@ -206,7 +212,7 @@ impl Node {
         let Some(state) = self.peers.get(&id) else { return };
         let (addrs, homes) = (state.claimed_addrs.clone(), state.claimed_homes.clone());
         let is_wanted = state.wanted;
-        let is_for_itself = is_wanted || state.for_index || state.for_bootstrap || state.for_role;
+        let is_for_itself = is_wanted || state.is_sought();
         let linked = |via: &NodeId| self.live_link_to(*via);
         let mut signallers: Vec<_> = vias.iter().filter_map(linked).take(VIAS_MAX).collect();
         if signallers.is_empty() {
@@ -283,7 +289,8 @@ impl Node {
         let Some(state) = self.peers.get_mut(&id) else { return };
         let is_cached = core::mem::take(&mut state.for_bootstrap);
         let is_for_role = core::mem::take(&mut state.for_role);
-        if core::mem::take(&mut state.for_index) || is_for_role || is_cached {
+        let is_for_topic = core::mem::take(&mut state.for_topic);
+        if core::mem::take(&mut state.for_index) || is_for_role || is_for_topic || is_cached {
             if is_cached {
                 self.event(Event::NotReached(id));
             }
@@ -294,10 +301,7 @@ impl Node {
 
     /// Ends the search for a peer for which nothing is under way any more.
     pub(super) fn give_up_if_idle(&mut self, now: Instant, id: NodeId) {
-        let is_sought = self
-            .peers
-            .get(&id)
-            .is_some_and(|state| state.for_index || state.for_bootstrap || state.for_role);
+        let is_sought = self.peers.get(&id).is_some_and(|state| state.is_sought());
         if is_sought && !self.is_under_way(id) {
             self.timers.stop(Timer::Seek(id));
             self.end_seek(now, id);
@@ -307,13 +311,15 @@ impl Node {
     fn not_reached(&mut self, now: Instant, id: NodeId) {
         self.index.unreachable(now, id);
         self.roles.unreachable(now, id);
+        self.topics.unreachable(now, id);
         self.bootstrap.handle_input(now, bootstrap::Input::DialFailed(id));
     }
 
     /// A link to a peer stands: whoever sought it needs to no more.
     pub(super) fn end_search_of(&mut self, peer: NodeId) {
         if let Some(state) = self.peers.get_mut(&peer) {
-            (state.for_index, state.for_bootstrap, state.for_role) = (false, false, false);
+            (state.for_index, state.for_bootstrap) = (false, false);
+            (state.for_role, state.for_topic) = (false, false);
         }
         self.timers.stop(Timer::Seek(peer));
         self.index.end_search(peer);
@@ -337,6 +343,7 @@ impl Node {
         if let Some(view) = self.view(peer) {
             self.roles.peer_up(now, &view);
         }
+        self.topics.peer_up(now, peer);
         let is_ours = side == Side::Client;
         self.bootstrap.handle_input(now, bootstrap::Input::PeerUp { peer, is_ours });
     }
@@ -350,6 +357,7 @@ impl Node {
     pub(super) fn peer_went(&mut self, now: Instant, peer: NodeId, is_silent: bool) {
         self.index.peer_down(now, peer);
         self.roles.peer_down(now, peer, !is_silent);
+        self.topics.peer_down(now, peer);
         self.bootstrap.handle_input(now, bootstrap::Input::PeerDown(peer));
     }
 
@@ -439,6 +447,7 @@ impl Node {
     fn wants_to_keep(&self, peer: NodeId) -> bool {
         self.index.is_warm(peer)
             || self.roles.is_kept(peer)
+            || self.topics.is_kept(peer)
             || self.peers.get(&peer).is_some_and(|state| state.keep)
     }
 

@@ -18,6 +18,7 @@ mod home;
 mod link;
 mod relay;
 mod role;
+mod topic;
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -45,6 +46,7 @@ use crate::path;
 use crate::role::Roles;
 use crate::time::Instant;
 use crate::timer::Timers;
+use crate::topic::machine::{NUMBERS_FROM, Topics};
 use crate::wire::NodeMessage;
 
 /// How long a neighbour that was announced may be punched at private addresses.
@@ -113,6 +115,7 @@ pub struct Node {
     index: Index,
     bootstrap: Bootstrap,
     roles: Roles,
+    topics: Topics,
     /// How much of what the owner allows is in use.
     load: u8,
     /// Candidates that are being reached for the roles.
@@ -151,6 +154,7 @@ impl Node {
         let index = Index::new(secret.clone(), network.clone(), config.index.clone(), draw());
         let mut roles = config.role.clone();
         roles.serves &= config.relays && config.index.serves;
+        let topics = Topics::new(secret.clone(), network.clone(), config.topic.clone(), draw());
         let roles = Roles::new(secret, network, roles, draw());
         Self {
             id,
@@ -158,6 +162,7 @@ impl Node {
             index,
             bootstrap,
             roles,
+            topics,
             load: 0,
             probes: FlatMap::new(),
             openness: Openness::default(),
@@ -305,6 +310,9 @@ impl Node {
     fn expire(&mut self, now: Instant) {
         self.index.handle_timeout(now);
         self.bootstrap.handle_timeout(now);
+        if self.topics.poll_timeout().is_some_and(|at| at <= now) {
+            self.topics.handle_timeout(now);
+        }
         if self.roles.poll_timeout().is_some_and(|at| at <= now) {
             self.inform_roles(now);
             self.roles.handle_timeout(now);
@@ -344,9 +352,11 @@ impl Machine for Node {
             Input::Clock(unix) => {
                 self.index.handle_clock(now, unix);
                 self.roles.handle_clock(now, unix);
+                self.topics.handle_clock(now, unix);
             }
             Input::Puzzle(nonce) => self.roles.set_nonce(now, nonce),
-            Input::Restore(restored) => {
+            Input::Restore(mut restored) => {
+                self.topics.restore(now, core::mem::take(&mut restored.topics));
                 self.roles.restore(now, &restored.role);
                 self.index.restore(now, restored);
             }
@@ -359,6 +369,12 @@ impl Machine for Node {
                 self.bootstrap.handle_input(now, bootstrap::Input::Listed(peers));
             }
             Input::Index(command) => self.index.handle_command(now, command),
+            Input::Topic(command) => self.topics.handle_command(now, command),
+            Input::TopicMessage { peer, message } => self.handle_topic_message(now, peer, message),
+            Input::TopicBroken(peer) => self.handle_topic_broken(now, peer),
+            Input::DiskDone { token, is_kept } if token >= NUMBERS_FROM => {
+                self.topics.disk_done(now, token, is_kept);
+            }
             Input::DiskDone { token, is_kept } => self.index.disk_done(now, token, is_kept),
             Input::Want { peer, keep } => self.handle_want(now, &peer, keep),
             Input::Serve(is_on) => self.handle_serve(now, is_on),
@@ -412,8 +428,12 @@ impl Machine for Node {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let parts =
-            [self.index.poll_timeout(), self.bootstrap.poll_timeout(), self.roles.poll_timeout()];
+        let parts = [
+            self.index.poll_timeout(),
+            self.bootstrap.poll_timeout(),
+            self.roles.poll_timeout(),
+            self.topics.poll_timeout(),
+        ];
         parts.into_iter().flatten().chain(self.timers.next()).min()
     }
 }

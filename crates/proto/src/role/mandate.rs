@@ -264,7 +264,7 @@ pub fn electors_min(nodes: f64) -> usize {
 }
 
 fn message(network: &str, term: &[u8], nonce: u64) -> Vec<u8> {
-    super::signature::message("baran 1 mandate", network, |e| e.bytes(term)?.u64(nonce)?.ok())
+    crate::signature::message("baran 1 mandate", network, |e| e.bytes(term)?.u64(nonce)?.ok())
 }
 
 /// A mandate whose form alone is right.
@@ -290,7 +290,7 @@ impl Parsed {
         let nonce = d.u64()?;
         let len = bounded_len(d, VOTES_MAX)?;
         let votes = (0..len).map(|_| d.decode()).collect::<Result<_, _>>()?;
-        let signature = super::signature::decode(d, &mut ())?;
+        let signature = crate::signature::decode(d, &mut ())?;
         if d.position() != bytes.len() {
             return Err(wrong("bytes after the mandate"));
         }

@@ -13,7 +13,6 @@ pub mod mandate;
 pub mod puzzle;
 mod region;
 pub mod report;
-mod signature;
 pub mod term;
 
 /// Longest that [`DiskAction::Role`](crate::index::DiskAction::Role) writes, in bytes: a few

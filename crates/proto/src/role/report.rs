@@ -74,7 +74,7 @@ pub struct Report {
     #[n(3)]
     pub reason: Reason,
     /// Over all of that and the charge.
-    #[cbor(n(4), with = "super::signature")]
+    #[cbor(n(4), with = "crate::signature")]
     pub signature: [u8; SIGNATURE_LEN],
 }
 
@@ -110,7 +110,7 @@ impl Report {
     }
 
     fn message(&self, network: &str, charge: &Charge) -> Vec<u8> {
-        super::signature::message("baran 1 failure report", network, |e| {
+        crate::signature::message("baran 1 failure report", network, |e| {
             e.encode(charge)?.encode(self.nonce)?.encode(self.net)?.encode(self.reason)?.ok()
         })
     }

@@ -205,7 +205,7 @@ pub struct Vote {
     #[n(3)]
     pub measured_log2: Option<u8>,
     /// Over all of that and the term.
-    #[cbor(n(4), with = "super::signature")]
+    #[cbor(n(4), with = "crate::signature")]
     pub signature: [u8; SIGNATURE_LEN],
 }
 
@@ -233,7 +233,7 @@ impl Vote {
     }
 
     fn message(&self, network: &str, term: &[u8]) -> Vec<u8> {
-        super::signature::message("baran 1 vote", network, |e| {
+        crate::signature::message("baran 1 vote", network, |e| {
             e.bytes(term)?.encode(self.nonce)?.encode(self.net)?.encode(self.measured_log2)?.ok()
         })
     }

@@ -93,7 +93,11 @@ pub struct Found {
     pub request: u32,
     /// At most [`CONTACTS_MAX`]; more are not written. First at most [`SEATS_NAMED_MAX`] seats, in
     /// no order, then those nearest to the key, nearest first.
-    #[cbor(n(1), encode_with = "encode_contacts", decode_with = "decode_contacts")]
+    #[cbor(
+        n(1),
+        encode_with = "encode_contacts::<CONTACTS_MAX, _, _>",
+        decode_with = "decode_contacts::<CONTACTS_MAX, _>"
+    )]
     pub contacts: Vec<PeerAddr>,
     /// Bit i: the sender is connected to contact i and can signal for it.
     #[n(2)]
@@ -216,13 +220,13 @@ fn decode_digests<C>(
     Ok(digests.to_vec())
 }
 
-/// Encodes the first [`CONTACTS_MAX`] contacts, each with its first addresses and homes.
-fn encode_contacts<C, W: Write>(
+/// Encodes the first `MAX` contacts, each with its first addresses and homes.
+pub(super) fn encode_contacts<const MAX: usize, C, W: Write>(
     contacts: &[PeerAddr],
     e: &mut Encoder<W>,
     ctx: &mut C,
 ) -> Result<(), EncodeError<W::Error>> {
-    let contacts = &contacts[..contacts.len().min(CONTACTS_MAX)];
+    let contacts = &contacts[..contacts.len().min(MAX)];
     e.array(contacts.len() as u64)?;
     contacts.iter().try_for_each(|contact| e.encode_with(shorten(contact), ctx)?.ok())
 }
@@ -241,11 +245,12 @@ fn take<T: Copy>(items: &[T], max: usize) -> Vec<T> {
     items.iter().copied().take(max).collect()
 }
 
-fn decode_contacts<C>(
+/// Decodes at most `MAX` contacts.
+pub(super) fn decode_contacts<const MAX: usize, C>(
     d: &mut Decoder<'_>,
     ctx: &mut C,
 ) -> Result<Vec<PeerAddr>, minicbor::decode::Error> {
-    let len = bounded_len(d, CONTACTS_MAX)?;
+    let len = bounded_len(d, MAX)?;
     let mut contacts = Vec::with_capacity(len);
     for _ in 0..len {
         let contact: PeerAddr = d.decode_with(ctx)?;

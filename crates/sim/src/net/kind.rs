@@ -38,11 +38,13 @@ pub enum Kind {
     Beats,
     /// What nodes of a policy tell each other of who serves.
     Policy,
+    /// Topics: what groups say and what it takes.
+    Topics,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Hello,
         Self::Homes,
         Self::Reservations,
@@ -59,6 +61,7 @@ impl Kind {
         Self::Seats,
         Self::Beats,
         Self::Policy,
+        Self::Topics,
     ];
 
     /// The kind of a message; one that answers a look-up is told apart by the caller.
@@ -122,6 +125,7 @@ impl Kind {
             Self::Seats => ("seats_b_per_node_hour", "who has seats"),
             Self::Beats => ("beats_b_per_node_hour", "beats"),
             Self::Policy => ("policy_b_per_node_hour", "what a policy's nodes say"),
+            Self::Topics => ("topics_b_per_node_hour", "topics"),
         }
     }
 }

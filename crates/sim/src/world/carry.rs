@@ -18,6 +18,9 @@ impl World {
             Output::Dial { dial, peer, to } => self.dial(host, dial, peer, to),
             Output::CancelDial(dial) => self.cancel_dial(host, dial),
             Output::Send { link, message } => self.send(link, message),
+            Output::SendTopic { link, message } => self.send_topic(link, &message),
+            // What the node does not listen to any more is not read: the world is a little busier.
+            Output::ExpelTopic(_) => {}
             Output::Path { link, action } => self.path_action(host, node, link, &action),
             Output::OpenRelayed { link, relay, channel } => {
                 self.open_relayed(host, link, relay, channel);
@@ -66,7 +69,7 @@ impl World {
                 self.watched.contains(&(host, *peer))
             }
             Event::Unreachable(peer) => self.watched.contains(&(host, *peer)),
-            Event::Index(_) | Event::Joined { .. } | Event::Alone => true,
+            Event::Index(_) | Event::Joined { .. } | Event::Alone | Event::Topic(_) => true,
             Event::PeerDown(_)
             | Event::Path { .. }
             | Event::Observed

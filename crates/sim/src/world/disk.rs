@@ -2,12 +2,17 @@
 //!
 //! Writing succeeds at once. The records share their bytes with the node's own memory.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
+use baran_proto::id::NodeId;
 use baran_proto::index::{DiskAction, Restored};
 use baran_proto::key::Key;
 use baran_proto::record::Slot;
 use baran_proto::time::UnixTime;
+use baran_proto::topic::id::TopicId;
+use baran_proto::topic::machine::{self as topic, RestoredTopic};
 
 /// What is on it, in the order of the places.
 #[derive(Debug, Default)]
@@ -15,6 +20,15 @@ pub(super) struct Disk {
     kept: Vec<Kept>,
     own: Vec<(Slot, Bytes)>,
     role: Vec<u8>,
+    topics: BTreeMap<TopicId, Topic>,
+}
+
+/// A topic, as its entries and authors lie on disk.
+#[derive(Debug, Default)]
+struct Topic {
+    state: Bytes,
+    entries: BTreeMap<(NodeId, u64), Bytes>,
+    authors: BTreeMap<NodeId, Bytes>,
 }
 
 /// What is kept for others: a sequence, and the record while it is there.
@@ -24,6 +38,16 @@ struct Kept {
     sequence: u64,
     until: UnixTime,
     record: Option<Bytes>,
+}
+
+impl Topic {
+    fn read(&self) -> RestoredTopic {
+        RestoredTopic {
+            state: self.state.clone(),
+            entries: self.entries.values().cloned().collect(),
+            authors: self.authors.iter().map(|(id, state)| (*id, state.clone())).collect(),
+        }
+    }
 }
 
 impl Disk {
@@ -54,6 +78,27 @@ impl Disk {
                 }
             }
             DiskAction::Role(bytes) => self.role = bytes,
+            DiskAction::Topic(action) => self.write_topic(action),
+        }
+    }
+
+    fn write_topic(&mut self, action: topic::DiskAction) {
+        match action {
+            topic::DiskAction::State(id, state) => {
+                self.topics.entry(id).or_default().state = state;
+            }
+            topic::DiskAction::Entries(id, entries) => {
+                let new = entries.into_iter().map(|(author, seq, entry)| ((author, seq), entry));
+                self.topics.entry(id).or_default().entries.extend(new);
+            }
+            topic::DiskAction::Trim { topic: id, entries } => {
+                let topic = self.topics.entry(id).or_default();
+                entries.iter().for_each(|at| drop(topic.entries.remove(at)));
+            }
+            topic::DiskAction::Author(id, author, state) => {
+                self.topics.entry(id).or_default().authors.insert(author, state);
+            }
+            topic::DiskAction::Drop(id) => drop(self.topics.remove(&id)),
         }
     }
 
@@ -71,6 +116,7 @@ impl Disk {
             sequences: sequences.map(|kept| (kept.slot, kept.sequence, kept.until)).collect(),
             own: self.own.iter().map(|(_, record)| record.clone()).collect(),
             role: self.role.clone(),
+            topics: self.topics.values().map(Topic::read).collect(),
         }
     }
 }

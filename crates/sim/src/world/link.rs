@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use baran_proto::allowance::serves;
 use baran_proto::node::{Input, LinkId};
+use baran_proto::wire::topic::{TOPIC_LENGTH_LEN, TopicMessage};
 use baran_proto::wire::{IndexMessage, LENGTH_LEN, Message, NodeMessage};
 
 use super::{News, What, World};
@@ -47,6 +48,20 @@ impl World {
         self.hosts[to as usize].traffic.control_bytes_received += u64::from(sent);
         let bytes = bytes.into_boxed_slice();
         self.carry(id, 1 - end, (kind, work), bytes);
+    }
+
+    /// Sends on the stream of topics: in order with the rest, which the real one is not.
+    pub(super) fn send_topic(&mut self, link: LinkId, message: &TopicMessage) {
+        let Some((id, end)) = self.conns.of_link(link) else { return };
+        let bytes = message.encode().into_boxed_slice();
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let (host, to) = (conn.ends[end].host, conn.ends[1 - end].host);
+        let traffic = &mut self.hosts[host as usize].traffic;
+        let sent = conn.ends[end].packets.send(now, Kind::Topics, bytes.len(), traffic);
+        self.hosts[to as usize].traffic.control_bytes_received += u64::from(sent);
+        self.totals.topics.add(&message.body, bytes.len());
+        self.carry(id, 1 - end, (Kind::Topics, 0), bytes);
     }
 
     /// What a message that an end sends is about.
@@ -121,6 +136,13 @@ impl World {
             let traffic = &mut self.hosts[host as usize].traffic;
             let acknowledged = conn.ends[end].packets.receive(now, kind, traffic);
             self.hosts[from as usize].traffic.control_bytes_received += u64::from(acknowledged);
+        }
+        if kind == Kind::Topics {
+            let peer = self.hosts[from as usize].id;
+            if let Ok(message) = TopicMessage::decode(&bytes[TOPIC_LENGTH_LEN..]) {
+                self.input(host, Input::TopicMessage { peer, message });
+            }
+            return;
         }
         match Message::decode(&bytes[LENGTH_LEN..]) {
             Ok(Message::Node(message)) if self.hosts[host as usize].is_adversary => {

@@ -37,6 +37,7 @@ use baran_proto::machine::Machine;
 use baran_proto::node::{DialId, Event, Input, Node, NodeConfig};
 use baran_proto::path::PathId;
 use baran_proto::time::{Instant, UnixTime};
+use baran_proto::wire::topic::TopicBody;
 
 use self::elected::Elected;
 pub use self::host::{Host, Profile};
@@ -156,6 +157,34 @@ pub struct Totals {
     pub links: u64,
     /// Messages sent and their bytes, by their type's number.
     pub messages: BTreeMap<u8, (u64, u64)>,
+    /// Of topics.
+    pub topics: TopicTotals,
+}
+
+/// What was sent for topics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TopicTotals {
+    /// Messages, and their bytes.
+    pub all: (u64, u64),
+    /// Of these, entries pushed along the tree.
+    pub pushed: (u64, u64),
+    /// Of these, comparisons and what was fetched by them.
+    pub repair: (u64, u64),
+}
+
+impl TopicTotals {
+    pub(crate) fn add(&mut self, body: &TopicBody, len: usize) {
+        let add = |counter: &mut (u64, u64)| {
+            counter.0 += 1;
+            counter.1 += len as u64;
+        };
+        add(&mut self.all);
+        match body {
+            TopicBody::Push(_) => add(&mut self.pushed),
+            TopicBody::Repair(_) => add(&mut self.repair),
+            _ => {}
+        }
+    }
 }
 
 /// The world. See the module's documentation.

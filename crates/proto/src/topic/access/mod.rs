@@ -90,6 +90,25 @@ impl Access {
         Ok(Self { keys, name, reads: BTreeMap::new(), granted: None, root: None })
     }
 
+    /// Takes over what another access to the same topic has and this one lacks: read keys, the root
+    /// key, a capability of a higher rank.
+    pub fn merge(&mut self, other: Self) {
+        if other.keys.id != self.keys.id {
+            return;
+        }
+        for (epoch, key) in other.reads {
+            self.reads.entry(epoch).or_insert(key);
+        }
+        while self.reads.len() > EPOCHS_MAX {
+            self.reads.pop_first();
+        }
+        let rank = |granted: &Option<(Chain, Grant)>| granted.as_ref().map(|(_, grant)| grant.rank);
+        if rank(&other.granted) > rank(&self.granted) {
+            self.granted = other.granted;
+        }
+        self.root = self.root.take().or(other.root);
+    }
+
     /// Takes up an invite to a private topic.
     fn join(invite: &Private, me: NodeId) -> Result<Self, AccessError> {
         let Private { id, relay, read, bearer } = invite;

@@ -1,4 +1,4 @@
-//! What is signed about roles, and how a signature is written.
+//! What is signed, and how a signature is written.
 
 use core::convert::Infallible;
 
@@ -8,7 +8,7 @@ use minicbor::{Decoder, Encoder};
 use crate::id::SIGNATURE_LEN;
 
 /// What is signed: what it is for, the network, and fields, each of which ends where it says.
-pub(super) fn message(
+pub(crate) fn message(
     domain: &str,
     network: &str,
     fields: impl FnOnce(&mut Encoder<Vec<u8>>) -> Result<(), EncodeError<Infallible>>,
@@ -18,7 +18,7 @@ pub(super) fn message(
     encoder.into_writer()
 }
 
-pub(super) fn encode<C, W: Write>(
+pub(crate) fn encode<C, W: Write>(
     signature: &[u8; SIGNATURE_LEN],
     e: &mut Encoder<W>,
     _: &mut C,
@@ -26,7 +26,7 @@ pub(super) fn encode<C, W: Write>(
     e.bytes(signature)?.ok()
 }
 
-pub(super) fn decode<C>(
+pub(crate) fn decode<C>(
     d: &mut Decoder<'_>,
     _: &mut C,
 ) -> Result<[u8; SIGNATURE_LEN], minicbor::decode::Error> {
