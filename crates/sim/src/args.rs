@@ -97,6 +97,18 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 45)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=200))]
     pub sybils: u32,
+    /// Messages that members say in the whole run (scenario topic)
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub messages: u32,
+    /// Sybils for each honest member of the topic, of all the nodes: they pass on nothing and flood
+    /// their neighbours with forged entries (scenario topic)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub flooders: u32,
+    /// Cuts the network in two for a minute while they talk (scenario topic)
+    #[arg(long)]
+    pub cut: bool,
 }
 
 /// What happens to a network that has stood for a while.
@@ -129,6 +141,8 @@ pub enum Scenario {
     Partition,
     /// A day: who serves how much
     Fairness,
+    /// All nodes share a topic and talk: who hears what, when, and at what cost
+    Topic,
 }
 
 impl Scenario {
@@ -149,13 +163,17 @@ impl Scenario {
             Self::Sybil => "sybil",
             Self::Partition => "partition",
             Self::Fairness => "fairness",
+            Self::Topic => "topic",
         }
     }
 
     /// Whether hosts answer no faster than their uplinks carry: where servers are what it is about.
     #[must_use]
     pub fn is_limited(self) -> bool {
-        !matches!(self, Self::Lookup | Self::Restart | Self::Eclipse | Self::Adversaries)
+        !matches!(
+            self,
+            Self::Lookup | Self::Restart | Self::Eclipse | Self::Adversaries | Self::Topic
+        )
     }
 }
 
@@ -185,6 +203,9 @@ impl Args {
             stale: 0.2,
             adversaries: 0.2,
             sybils: 45,
+            messages: 300,
+            flooders: 0,
+            cut: false,
         }
     }
 

@@ -229,7 +229,7 @@ impl Driver {
             topic::Event::Joined { request, .. } => (request, Ok(0)),
             topic::Event::Sent { request, seq, .. } => (request, Ok(seq)),
             topic::Event::Failed { request, error } => (request, Err(error)),
-            topic::Event::News(topic) => {
+            topic::Event::News { topic, .. } => {
                 return self.topic_links.watched.get(&topic).map_or((), |to| bump(&to.news));
             }
             topic::Event::Members(topic)

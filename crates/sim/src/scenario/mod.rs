@@ -14,6 +14,7 @@ mod queries;
 mod recovery;
 mod restart;
 mod seats;
+mod topic;
 
 use core::time::Duration;
 
@@ -86,6 +87,7 @@ pub fn run(args: &Args, progress: Progress) -> Report {
         | Scenario::Sybil
         | Scenario::Partition
         | Scenario::Fairness => lend::run(&mut run, &mut report),
+        Scenario::Topic => topic::run(&mut run, &mut report),
     }
     run.progress.end();
     report.trace = run.world.trace().to_string();
@@ -108,6 +110,10 @@ fn parameters(args: &Args) -> Vec<(&'static str, String)> {
         Scenario::Eclipse => all.push(("sybils", args.sybils.to_string())),
         Scenario::Adversaries | Scenario::Sybil => {
             all.push(("adversaries", args.adversaries.to_string()));
+        }
+        Scenario::Topic => {
+            all.push(("messages", args.messages.to_string()));
+            all.push(("flooders", args.flooders.to_string()));
         }
         Scenario::MassRestart => all.push(("within", format!("{} s", args.within))),
         _ => {}

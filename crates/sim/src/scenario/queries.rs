@@ -9,6 +9,7 @@ use baran_proto::invite::PeerAddr;
 use baran_proto::key::Key;
 use baran_proto::node::{Event, Input};
 use baran_proto::time::Instant;
+use baran_proto::topic::machine as topic;
 use baran_proto::wire::index::RecordKind;
 use bytes::Bytes;
 
@@ -80,6 +81,8 @@ pub(super) struct Queries {
     pub(super) published: Vec<Published>,
     /// Everything that was looked for.
     pub(super) outcomes: Vec<Outcome>,
+    /// What became new in a topic: when, at which host, in which run of it, up to which arrival.
+    pub(super) topic_news: Vec<(Instant, u32, u32, u64)>,
 }
 
 /// Where the value of a publisher is.
@@ -96,6 +99,7 @@ impl Queries {
             connecting: BTreeMap::new(),
             publishing: BTreeMap::new(),
             published: Vec::new(),
+            topic_news: Vec::new(),
             outcomes: Vec::new(),
         }
     }
@@ -196,6 +200,10 @@ impl Queries {
         for note in core::mem::take(&mut world.notes) {
             match note.event {
                 Event::Index(event) => self.read_index(world, note.host, note.at, event),
+                Event::Topic(topic::Event::News { next, .. }) => {
+                    let run = world.hosts[note.host as usize].run;
+                    self.topic_news.push((note.at, note.host, run, next));
+                }
                 Event::PeerUp { peer, .. } => {
                     if let Some(open) = self.connecting.remove(&(note.host, peer)) {
                         world.unwatch(note.host, peer);

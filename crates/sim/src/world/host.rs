@@ -70,6 +70,8 @@ pub struct Host {
     pub nat: Nat,
     /// Works against the others.
     pub is_adversary: bool,
+    /// Passes nothing on in topics, and floods its neighbours there.
+    pub is_flooder: bool,
     /// Never comes back.
     pub is_retired: bool,
     /// Whether it is on.
@@ -199,6 +201,7 @@ impl World {
             key: Key::of_node(id),
             nat: profile.nat.unwrap_or(drawn),
             is_adversary: profile.is_adversary,
+            is_flooder: false,
             is_retired: false,
             is_on: false,
             salt: profile.salt,

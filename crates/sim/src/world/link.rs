@@ -3,8 +3,12 @@
 use core::time::Duration;
 
 use baran_proto::allowance::serves;
+use baran_proto::id::SecretKey;
 use baran_proto::node::{Input, LinkId};
-use baran_proto::wire::topic::{TOPIC_LENGTH_LEN, TopicMessage};
+use baran_proto::topic::entry::{Draft, Signed};
+use baran_proto::topic::id::TopicId;
+use baran_proto::topic::repair::RepairMessage;
+use baran_proto::wire::topic::{GossipMessage, TOPIC_LENGTH_LEN, TopicBody, TopicMessage};
 use baran_proto::wire::{IndexMessage, LENGTH_LEN, Message, NodeMessage};
 
 use super::{News, What, World};
@@ -53,6 +57,38 @@ impl World {
     /// Sends on the stream of topics: in order with the rest, which the real one is not.
     pub(super) fn send_topic(&mut self, link: LinkId, message: &TopicMessage) {
         let Some((id, end)) = self.conns.of_link(link) else { return };
+        let host = self.conns.get(id).map(|conn| conn.ends[end].host);
+        if host.is_some_and(|host| self.hosts[host as usize].is_flooder) {
+            return self.flood(id, end, message);
+        }
+        self.carry_topic(id, end, message);
+    }
+
+    /// A Sybil of a topic passes nothing on; with each thing that it says come forged entries.
+    fn flood(&mut self, id: ConnId, end: usize, message: &TopicMessage) {
+        const FORGED: usize = 5;
+        let is_gossip = matches!(message.body, TopicBody::Gossip(_));
+        let is_useful = match &message.body {
+            TopicBody::Push(_) | TopicBody::Presence(_) => true,
+            TopicBody::Gossip(message) => matches!(message, GossipMessage::Have(_)),
+            TopicBody::Repair(message) => !matches!(message, RepairMessage::Digest { .. }),
+            _ => false,
+        };
+        if !is_useful {
+            self.carry_topic(id, end, message);
+        }
+        for _ in 0..if is_gossip { FORGED } else { 0 } {
+            let secret = SecretKey::from_bytes(self.draw.bytes());
+            let draft = Draft { seq: 1, payload: vec![0; 64].into(), ..Draft::default() };
+            // Signed for another topic than the one it is sent in.
+            let topic = TopicId::from_bytes([0; 32]);
+            let entry = Signed::sign(&secret, "", topic, draft).bytes().clone();
+            let body = TopicBody::Push(entry);
+            self.carry_topic(id, end, &TopicMessage { number: message.number, body });
+        }
+    }
+
+    fn carry_topic(&mut self, id: ConnId, end: usize, message: &TopicMessage) {
         let bytes = message.encode().into_boxed_slice();
         let now = self.now;
         let Some(conn) = self.conns.get_mut(id) else { return };

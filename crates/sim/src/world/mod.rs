@@ -37,6 +37,7 @@ use baran_proto::machine::Machine;
 use baran_proto::node::{DialId, Event, Input, Node, NodeConfig};
 use baran_proto::path::PathId;
 use baran_proto::time::{Instant, UnixTime};
+use baran_proto::topic::repair::RepairMessage;
 use baran_proto::wire::topic::TopicBody;
 
 use self::elected::Elected;
@@ -170,6 +171,8 @@ pub struct TopicTotals {
     pub pushed: (u64, u64),
     /// Of these, comparisons and what was fetched by them.
     pub repair: (u64, u64),
+    /// Entries that were fetched by comparisons.
+    pub fetched: u64,
 }
 
 impl TopicTotals {
@@ -181,7 +184,12 @@ impl TopicTotals {
         add(&mut self.all);
         match body {
             TopicBody::Push(_) => add(&mut self.pushed),
-            TopicBody::Repair(_) => add(&mut self.repair),
+            TopicBody::Repair(message) => {
+                add(&mut self.repair);
+                if let RepairMessage::Entries { entries, .. } = message {
+                    self.fetched += entries.len() as u64;
+                }
+            }
             _ => {}
         }
     }

@@ -180,7 +180,12 @@ pub enum Event {
         error: TopicError,
     },
     /// There is something new to be read ([`Topics::read`](super::Topics::read)).
-    News(TopicId),
+    News {
+        /// In which topic.
+        topic: TopicId,
+        /// The cursor behind it.
+        next: u64,
+    },
     /// Members, their presence or what is in step with whom has changed.
     Members(TopicId),
     /// An author has said two different things in one place: nothing more of it counts.

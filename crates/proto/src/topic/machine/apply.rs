@@ -84,6 +84,7 @@ impl Topics {
         }
         let authors: Vec<_> =
             authors.into_iter().map(|author| room.author_action(author)).collect();
+        let next = room.first_arrival + room.arrivals.len() as u64;
         // Our own are on disk before they are applied.
         if from.is_some() {
             self.write(DiskAction::Entries(topic, writes.clone()));
@@ -98,7 +99,7 @@ impl Topics {
             self.feed(now, topic, gossip::Input::Have { id, from, len });
         }
         if !writes.is_empty() {
-            self.event(Event::News(topic));
+            self.event(Event::News { topic, next });
             self.tell_seen_soon(now, topic);
         }
     }
