@@ -4,4 +4,5 @@
 //! others, push new entries along a tree and compare what they have now and then, so that who was
 //! away catches up from anybody who was not.
 
+pub mod gossip;
 pub mod id;

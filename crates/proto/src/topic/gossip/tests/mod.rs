@@ -1,0 +1,6 @@
+//! One machine by hand in `unit`, many of them in `world`.
+
+mod figures;
+mod hostile;
+mod unit;
+mod world;

@@ -1,0 +1,186 @@
+//! The tree: to whom an entry is pushed, to whom it is announced, and who is asked for it.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::missing::{Noted, patience};
+use super::{Gossip, OVER_RATE, Output, Timer};
+use crate::id::NodeId;
+use crate::time::Instant;
+use crate::topic::id::ShortId;
+use crate::wire::topic::{GossipMessage, SHORTS_MAX};
+
+/// Longest entry, in bytes, that is pushed to more than [`LARGE_PUSHES`] neighbours.
+pub const LARGE: usize = 4 << 10;
+
+/// Eager neighbours that a large entry is pushed to.
+const LARGE_PUSHES: usize = 2;
+
+/// How long announcements are gathered.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// How long an announced entry may take before it is asked for, jittered by up to a third more.
+pub const GRAFT_AFTER: Duration = Duration::from_millis(300);
+
+/// The same if a neighbour announced it that would have pushed it were it not large: as long as
+/// the push of another may be on its way.
+const GRAFT_LARGE_AFTER: Duration = Duration::from_millis(80);
+
+/// After a prune so much may be on its way.
+const PRUNE_GRACE: Duration = Duration::from_secs(1);
+
+/// Points for an entry that was new.
+const USEFUL: i64 = 1;
+
+/// Points for an entry that was announced, asked for and did not come in time.
+const PROMISED: i64 = -1;
+
+/// Points for a duplicate after a prune; large ones count up to four times.
+const DUPLICATE: i64 = -1;
+
+/// Points for announcing more than is waited for of one peer.
+const HOARD: i64 = -2;
+
+/// Bytes that an entry which is asked for counts beside its own.
+const GRAFT_OVERHEAD: usize = 64;
+
+impl Gossip {
+    /// An entry is new: it goes on to the neighbours.
+    pub(super) fn handle_have(
+        &mut self,
+        now: Instant,
+        id: ShortId,
+        from: Option<NodeId>,
+        len: usize,
+    ) {
+        if !self.seen.insert(id, len) {
+            return;
+        }
+        let announcers = self.missing.remove(id);
+        if let Some(from) = from
+            && let Some(peer) = self.active(from)
+        {
+            peer.arrived(now, id);
+            peer.make_eager();
+            self.judge(now, from, USEFUL);
+        }
+        let others = self.neighbors().filter(|(peer, _)| {
+            // Who announced it has it.
+            Some(*peer) != from && !announcers.contains(peer)
+        });
+        let others: Vec<_> = others.collect();
+        let mut pushes = if len > LARGE { LARGE_PUSHES } else { usize::MAX };
+        for (peer, is_eager) in others {
+            if is_eager && pushes > 0 {
+                pushes -= 1;
+                self.outputs.push_back(Output::Push { peer, id });
+            } else {
+                self.announce(now, peer, id, is_eager);
+            }
+        }
+    }
+
+    fn announce(&mut self, now: Instant, to: NodeId, id: ShortId, at_once: bool) {
+        let Some(peer) = self.active(to) else { return };
+        peer.queue.push(id);
+        if at_once || peer.queue.len() >= SHORTS_MAX {
+            let ids = core::mem::take(&mut peer.queue);
+            self.send(to, GossipMessage::Have(ids));
+        } else {
+            self.timers.set_if_idle(Timer::Announce, now + GATHER);
+        }
+    }
+
+    /// Sends the announcements that were gathered.
+    pub(super) fn announce_all(&mut self) {
+        let Self { peers, outputs, .. } = self;
+        for (id, peer) in peers.iter_mut().filter(|(_, peer)| !peer.queue.is_empty()) {
+            let message = GossipMessage::Have(core::mem::take(&mut peer.queue));
+            outputs.push_back(Output::Send { peer: *id, message });
+        }
+    }
+
+    pub(super) fn handle_announced(&mut self, now: Instant, from: NodeId, ids: &[ShortId]) {
+        let Some(peer) = self.active(from) else { return };
+        peer.queue.retain(|id| !ids.contains(id));
+        let first = if peer.is_eager { GRAFT_LARGE_AFTER } else { GRAFT_AFTER };
+        let due = now + first + self.jitter(first / 3);
+        for id in ids {
+            if self.seen.contains(*id) {
+                continue;
+            }
+            match self.missing.note(*id, from, due) {
+                Noted::Waits => {}
+                Noted::TooMany => return self.judge(now, from, HOARD),
+                Noted::Full => return,
+            }
+        }
+    }
+
+    /// Asks for the entries that are due, of whoever announced them next.
+    pub(super) fn fetch(&mut self, now: Instant) {
+        let mut grafts: BTreeMap<NodeId, Vec<ShortId>> = BTreeMap::new();
+        let mut broken = Vec::new();
+        let Self { missing, peers, .. } = self;
+        let is_active = |id| peers.get(&id).is_some_and(|peer| peer.is_active());
+        while let Some(due) = missing.take_due(now, is_active) {
+            broken.extend(due.failed);
+            let Some(next) = due.next else { continue };
+            let wait = peers.get(&next).map_or(GRAFT_AFTER, |peer| peer.wait());
+            missing.asked(due.id, now + patience(wait, due.asks));
+            grafts.entry(next).or_default().push(due.id);
+        }
+        for (to, ids) in grafts {
+            if let Some(peer) = self.active(to) {
+                peer.make_eager();
+                peer.asked = ids.last().map(|id| (*id, now));
+            }
+            for ids in ids.chunks(SHORTS_MAX) {
+                self.send(to, GossipMessage::Graft(ids.to_vec()));
+            }
+        }
+        for peer in broken {
+            self.judge(now, peer, PROMISED);
+        }
+    }
+
+    pub(super) fn handle_graft(&mut self, now: Instant, from: NodeId, ids: &[ShortId]) {
+        let Self { peers, seen, outputs, .. } = self;
+        let Some(peer) = peers.get_mut(&from) else { return };
+        peer.make_eager();
+        for id in ids {
+            let Some(len) = seen.len_of(*id) else { continue };
+            let cost = (len.saturating_add(GRAFT_OVERHEAD) as u64).min(8 << 20);
+            if !peer.rates.grafted.try_take(now, cost) {
+                return self.judge(now, from, OVER_RATE);
+            }
+            outputs.push_back(Output::Push { peer: from, id: *id });
+        }
+    }
+
+    /// A peer pushed what was here: its edge is not of the tree.
+    pub(super) fn handle_duplicate(&mut self, now: Instant, id: ShortId, from: NodeId, len: usize) {
+        self.seen.insert(id, len);
+        self.missing.remove(id);
+        let Some(peer) = self.active(from) else {
+            if self.strays.try_take(now, 1) && !self.scores.is_banned(now, from) {
+                self.send(from, GossipMessage::Parted);
+            }
+            return;
+        };
+        let is_answer = peer.arrived(now, id);
+        let is_flood = !peer.rates.duplicates.try_take(now, 1);
+        let is_late = peer.pruned_at.is_some_and(|at| at + PRUNE_GRACE <= now);
+        let is_told = peer.prune_sent_at.is_some_and(|at| now < at + PRUNE_GRACE);
+        peer.is_eager = false;
+        peer.pruned_at.get_or_insert(now);
+        if !is_told {
+            peer.prune_sent_at = Some(now);
+            self.send(from, GossipMessage::Prune);
+        }
+        if is_flood || is_late && !is_answer {
+            let times = i64::try_from(len / LARGE).unwrap_or(i64::MAX).clamp(1, 4);
+            self.judge(now, from, DUPLICATE * times);
+        }
+    }
+}
