@@ -57,6 +57,8 @@ impl Seen {
 
 #[derive(Debug)]
 struct Wanted {
+    /// When it was announced first.
+    since: Instant,
     due: Instant,
     /// Who said it first, for the limit of each.
     first: NodeId,
@@ -89,6 +91,14 @@ pub(super) struct Due {
     pub(super) asks: u32,
 }
 
+/// By whom an entry was announced.
+#[derive(Debug, Default)]
+pub(super) struct Announced {
+    /// By whom first, and when.
+    pub(super) first: Option<(NodeId, Instant)>,
+    pub(super) announcers: VecDeque<NodeId>,
+}
+
 /// The entries that were announced and have not come.
 #[derive(Debug, Default)]
 pub(super) struct Missing {
@@ -99,7 +109,7 @@ pub(super) struct Missing {
 
 impl Missing {
     /// Notes that a peer has an entry, which is to be asked for at `due` or a moment set before.
-    pub(super) fn note(&mut self, id: ShortId, peer: NodeId, due: Instant) -> Noted {
+    pub(super) fn note(&mut self, now: Instant, id: ShortId, peer: NodeId, due: Instant) -> Noted {
         if let Some(wanted) = self.wanted.get_mut(&id) {
             if wanted.announcers.len() < ANNOUNCERS_MAX && !wanted.announcers.contains(&peer) {
                 wanted.announcers.push_back(peer);
@@ -118,15 +128,16 @@ impl Missing {
             return Noted::Full;
         }
         let announcers = VecDeque::from([peer]);
-        self.wanted.insert(id, Wanted { due, first: peer, announcers, asked: None, asks: 0 });
+        let (first, since) = (peer, now);
+        self.wanted.insert(id, Wanted { since, due, first, announcers, asked: None, asks: 0 });
         self.by_due.insert((due, id));
         *self.by_first.or_default(peer) += 1;
         Noted::Waits
     }
 
-    /// An entry came, or is given up. Returns its announcers.
-    pub(super) fn remove(&mut self, id: ShortId) -> VecDeque<NodeId> {
-        let Some(wanted) = self.wanted.remove(&id) else { return VecDeque::new() };
+    /// An entry came, or is given up. Returns who announced it.
+    pub(super) fn remove(&mut self, id: ShortId) -> Announced {
+        let Some(wanted) = self.wanted.remove(&id) else { return Announced::default() };
         self.by_due.remove(&(wanted.due, id));
         if let Some(count) = self.by_first.get_mut(&wanted.first) {
             *count -= 1;
@@ -134,7 +145,7 @@ impl Missing {
                 self.by_first.remove(&wanted.first);
             }
         }
-        wanted.announcers
+        Announced { first: Some((wanted.first, wanted.since)), announcers: wanted.announcers }
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
@@ -221,7 +232,7 @@ mod tests {
     fn announcers_are_asked_in_turns_until_it_is_given_up() {
         let mut missing = Missing::default();
         for n in 1..=5 {
-            assert_eq!(missing.note(id(1), peer(n), at(10)), Noted::Waits);
+            assert_eq!(missing.note(at(0), id(1), peer(n), at(10)), Noted::Waits);
         }
         assert_eq!(missing.take_due(at(9), |_| true), None);
         let mut asked = Vec::new();
@@ -240,16 +251,16 @@ mod tests {
     fn no_peer_takes_all_the_room() {
         let mut missing = Missing::default();
         for n in 0..2_000 {
-            let noted = missing.note(id(n), peer(1), at(10));
+            let noted = missing.note(at(0), id(n), peer(1), at(10));
             assert_eq!(noted == Noted::Waits, usize::from(n) < MISSING_PER_PEER_MAX);
         }
         for n in 2_000..3_000 {
             let by = u8::try_from(n / 100).unwrap();
-            missing.note(id(n), peer(by), at(10));
+            missing.note(at(0), id(n), peer(by), at(10));
             assert!(missing.len() <= MISSING_MAX);
         }
         assert_eq!(missing.len(), MISSING_MAX);
-        assert_eq!(missing.note(id(9_999), peer(99), at(10)), Noted::Full);
+        assert_eq!(missing.note(at(0), id(9_999), peer(99), at(10)), Noted::Full);
     }
 
     proptest! {
@@ -262,7 +273,7 @@ mod tests {
             for (step, n, who, pause) in steps {
                 match step {
                     0 | 1 => {
-                        missing.note(id(n), peer(who), at(now + pause));
+                        missing.note(at(now), id(n), peer(who), at(now + pause));
                     }
                     2 => {
                         missing.remove(id(n));

@@ -19,8 +19,9 @@
 //!   others at once: two copies too many cost more than a round trip.
 //! - Peers have points, by which those who flood, promise and do not deliver, or break the limits
 //!   are dropped and banned.
-//! - The optimisation of Plumtree §3.8 is left out: an announcement that is [`GRAFT_AFTER`] ahead
-//!   of the push grafts its edge, which is what shortens the tree.
+//! - The optimisation of Plumtree §3.8 goes by time, not by hops: an announcement that is well ahead
+//!   of the push moves the edge. And who finds the tree slow waits longer before it grafts:
+//!   otherwise each entry would graft the same edge, in vain, and prune it again.
 //!
 //! Delivery is not certain: who loses what was pushed and all announcements of it must compare
 //! what it has with others, which is the parent's task.
@@ -96,6 +97,12 @@ pub struct Gossip {
     /// Looks into the index since there were neighbours enough.
     looks: u32,
     looked_at: Option<Instant>,
+    /// From the first announcement of an entry to its push, smoothed.
+    lag: Duration,
+    /// When an edge of the tree was moved last.
+    moved_at: Option<Instant>,
+    /// When the last entry came.
+    entry_at: Option<Instant>,
     /// Whose answer to a shuffle is awaited.
     shuffled: Option<NodeId>,
     /// Neighbours that may be displaced by urgent requests.
@@ -131,6 +138,9 @@ impl Gossip {
             fill_not_before: Instant::ZERO,
             looks: 0,
             looked_at: None,
+            lag: Duration::ZERO,
+            moved_at: None,
+            entry_at: None,
             shuffled: None,
             displaced: view::displacements(),
             strays: TokenBucket::new(5, 20),
@@ -236,7 +246,9 @@ impl Gossip {
     /// Tells a peer which takes this node for a neighbour that it is none.
     fn answer_stray(&mut self, now: Instant, peer: NodeId, message: &GossipMessage) {
         let is_answer = matches!(message, GossipMessage::Parted | GossipMessage::Neighbored { .. });
-        if !is_answer && self.strays.try_take(now, 1) {
+        if !self.strays.try_take(now, 1) {
+            self.judge(now, peer, OVER_RATE);
+        } else if !is_answer {
             self.send(peer, GossipMessage::Parted);
         }
     }

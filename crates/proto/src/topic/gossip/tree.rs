@@ -3,8 +3,8 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::missing::{Noted, patience};
-use super::{Gossip, OVER_RATE, Output, Timer};
+use super::missing::{Announced, Noted, patience};
+use super::{Gossip, OVER_RATE, Output, Stage, Timer};
 use crate::id::NodeId;
 use crate::time::Instant;
 use crate::topic::id::ShortId;
@@ -19,12 +19,24 @@ const LARGE_PUSHES: usize = 2;
 /// How long announcements are gathered.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// How long an announced entry may take before it is asked for, jittered by up to a third more.
+/// How long an announced entry may take before it is asked for, jittered by up to a third more; or
+/// twice as long as entries used to take, if that is longer.
 pub const GRAFT_AFTER: Duration = Duration::from_millis(300);
 
-/// The same if a neighbour announced it that would have pushed it were it not large: as long as
-/// the push of another may be on its way.
-const GRAFT_LARGE_AFTER: Duration = Duration::from_millis(80);
+/// The longest such time.
+const GRAFT_AFTER_MAX: Duration = Duration::from_millis(1_000);
+
+/// An announcement so much ahead of the push moves the edge of the tree to its sender: had it
+/// pushed, the entry would have been here that much earlier.
+const AHEAD: Duration = Duration::from_millis(120);
+
+/// Least time between two such moves, so that what is right for one author and wrong for another
+/// is not moved to and fro with each entry.
+const MOVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The same if a neighbour announced it that would have pushed it were it not large. In a tree it
+/// is the only one who would, so waiting brings nothing but a choice among some at the beginning.
+const GRAFT_LARGE_AFTER: Duration = Duration::from_millis(20);
 
 /// After a prune so much may be on its way.
 const PRUNE_GRACE: Duration = Duration::from_secs(1);
@@ -56,12 +68,16 @@ impl Gossip {
         if !self.seen.insert(id, len) {
             return;
         }
-        let announcers = self.missing.remove(id);
+        self.entry_at = Some(now);
+        let Announced { first, announcers } = self.missing.remove(id);
         if let Some(from) = from
             && let Some(peer) = self.active(from)
         {
-            peer.arrived(now, id);
+            let is_answer = peer.arrived(now, id);
             peer.make_eager();
+            if let Some((first, since)) = first.filter(|_| !is_answer) {
+                self.measure(now, from, first, now - since);
+            }
             self.judge(now, from, USEFUL);
         }
         let others = self.neighbors().filter(|(peer, _)| {
@@ -77,6 +93,30 @@ impl Gossip {
             } else {
                 self.announce(now, peer, id, is_eager);
             }
+        }
+    }
+
+    /// The tree brought what somebody had announced so long before.
+    fn measure(&mut self, now: Instant, from: NodeId, first: NodeId, lead: Duration) {
+        self.lag = (self.lag * 7 + lead.min(GRAFT_AFTER_MAX)) / 8;
+        let may_move = self.moved_at.is_none_or(|at| at + MOVE_PAUSE <= now);
+        if lead < AHEAD || first == from || !may_move {
+            return;
+        }
+        let Some(better) = self.active(first) else { return };
+        better.make_eager();
+        self.send(first, GossipMessage::Graft(Vec::new()));
+        self.prune(now, from);
+        self.moved_at = Some(now);
+    }
+
+    fn prune(&mut self, now: Instant, id: NodeId) {
+        let Some(peer) = self.active(id) else { return };
+        peer.is_eager = false;
+        peer.pruned_at.get_or_insert(now);
+        if !peer.prune_sent_at.is_some_and(|at| now < at + PRUNE_GRACE) {
+            peer.prune_sent_at = Some(now);
+            self.send(id, GossipMessage::Prune);
         }
     }
 
@@ -101,15 +141,16 @@ impl Gossip {
     }
 
     pub(super) fn handle_announced(&mut self, now: Instant, from: NodeId, ids: &[ShortId]) {
+        let usual = (self.lag * 2).clamp(GRAFT_AFTER, GRAFT_AFTER_MAX);
         let Some(peer) = self.active(from) else { return };
         peer.queue.retain(|id| !ids.contains(id));
-        let first = if peer.is_eager { GRAFT_LARGE_AFTER } else { GRAFT_AFTER };
+        let first = if peer.is_eager { GRAFT_LARGE_AFTER } else { usual };
         let due = now + first + self.jitter(first / 3);
         for id in ids {
             if self.seen.contains(*id) {
                 continue;
             }
-            match self.missing.note(*id, from, due) {
+            match self.missing.note(now, *id, from, due) {
                 Noted::Waits => {}
                 Noted::TooMany => return self.judge(now, from, HOARD),
                 Noted::Full => return,
@@ -163,24 +204,29 @@ impl Gossip {
         self.seen.insert(id, len);
         self.missing.remove(id);
         let Some(peer) = self.active(from) else {
-            if self.strays.try_take(now, 1) && !self.scores.is_banned(now, from) {
-                self.send(from, GossipMessage::Parted);
-            }
-            return;
+            return self.handle_stray_push(now, from);
         };
         let is_answer = peer.arrived(now, id);
         let is_flood = !peer.rates.duplicates.try_take(now, 1);
         let is_late = peer.pruned_at.is_some_and(|at| at + PRUNE_GRACE <= now);
-        let is_told = peer.prune_sent_at.is_some_and(|at| now < at + PRUNE_GRACE);
-        peer.is_eager = false;
-        peer.pruned_at.get_or_insert(now);
-        if !is_told {
-            peer.prune_sent_at = Some(now);
-            self.send(from, GossipMessage::Prune);
-        }
+        self.prune(now, from);
         if is_flood || is_late && !is_answer {
             let times = i64::try_from(len / LARGE).unwrap_or(i64::MAX).clamp(1, 4);
             self.judge(now, from, DUPLICATE * times);
+        }
+    }
+
+    /// Who is no neighbour pushed. It may be one that has not heard yet that it is none.
+    fn handle_stray_push(&mut self, now: Instant, from: NodeId) {
+        let is_asked =
+            self.peers.get(&from).is_some_and(|peer| matches!(peer.stage, Stage::Asked(_)));
+        if from == self.own || is_asked || self.scores.is_banned(now, from) {
+            return;
+        }
+        if self.strays.try_take(now, 1) {
+            self.send(from, GossipMessage::Parted);
+        } else {
+            self.judge(now, from, OVER_RATE);
         }
     }
 }

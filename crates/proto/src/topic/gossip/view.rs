@@ -40,6 +40,9 @@ const LOOK_PAUSE_MAX: Duration = Duration::from_secs(120);
 /// Failures after which a request is urgent with some neighbours, but less than the least, too.
 const FAILURES_URGENT: u32 = 6;
 
+/// Time without entries after which the tree is not spared: the next entry makes a new one.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// Neighbours of a shuffle that are neighbours of the sender (`HyParView` §4.4: k_a = 3).
 const SHUFFLED_ACTIVE: usize = 3;
 
@@ -244,10 +247,9 @@ impl Gossip {
             self.looks = 0;
         }
         if is_swap && active > self.config.active {
-            let lazy = |(other, is_eager): &(NodeId, bool)| *other != id && !is_eager;
-            let lazy: Vec<_> = self.neighbors().filter(lazy).collect();
-            if let Some(at) = pick(&mut self.rng, lazy.len()) {
-                self.part(now, lazy[at].0);
+            let spare: Vec<_> = self.spare(now).filter(|other| *other != id).collect();
+            if let Some(at) = pick(&mut self.rng, spare.len()) {
+                self.part(now, spare[at]);
             }
         }
         self.fill(now);
@@ -396,13 +398,18 @@ impl Gossip {
         members
     }
 
-    /// Tries a random member for the place of a lazy neighbour, which the tree does not need.
+    /// The neighbours that the tree does not need.
+    fn spare(&self, now: Instant) -> impl Iterator<Item = NodeId> + '_ {
+        let is_quiet = self.entry_at.is_none_or(|at| at + QUIET <= now);
+        self.neighbors().filter(move |(_, is_eager)| is_quiet || !is_eager).map(|(id, _)| id)
+    }
+
+    /// Tries a random member for the place of a neighbour that can be spared.
     pub(super) fn swap(&mut self, now: Instant) {
         let pause = self.jitter(self.config.swap);
         self.timers.set(Timer::Swap, now + pause);
         let active = self.neighbors().count();
-        let has_lazy = self.neighbors().any(|(_, is_eager)| !is_eager);
-        if active < self.config.active || !has_lazy {
+        if active < self.config.active || self.spare(now).next().is_none() {
             return;
         }
         if let Some(addr) = self.draw(now, true) {

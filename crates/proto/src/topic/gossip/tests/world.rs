@@ -34,9 +34,9 @@ enum Event {
 pub(super) struct Member {
     pub(super) gossip: Gossip,
     pub(super) held: BTreeMap<ShortId, Instant>,
-    /// Copies of entries that arrived.
-    pub(super) copies: u64,
     pub(super) joined: Instant,
+    /// What is in the queue of deadlines.
+    deadline: Option<Instant>,
     /// Sends no entries whatever it promised.
     pub(super) is_silent: bool,
 }
@@ -47,7 +47,11 @@ pub(super) struct World {
     pub(super) members: BTreeMap<NodeId, Member>,
     pub(super) rng: ChaCha8Rng,
     pub(super) loss_percent: u64,
+    /// The index knows members of one's own half only.
+    pub(super) is_halved: bool,
     pub(super) lens: BTreeMap<ShortId, usize>,
+    /// Copies of entries that arrived.
+    pub(super) copies: u64,
     /// Everything that was put out, hashed.
     pub(super) trace: u64,
     pub(super) counts: BTreeMap<&'static str, u64>,
@@ -69,7 +73,9 @@ impl World {
             members: BTreeMap::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             loss_percent: 0,
+            is_halved: false,
             lens: BTreeMap::new(),
+            copies: 0,
             trace: 0,
             counts: BTreeMap::new(),
             links: BTreeSet::new(),
@@ -91,7 +97,8 @@ impl World {
         let id = NodeId::from_bytes(id);
         let gossip = Gossip::new(id, GossipConfig::default(), self.now, seed);
         let (held, joined) = (BTreeMap::new(), self.now);
-        self.members.insert(id, Member { gossip, held, copies: 0, joined, is_silent: false });
+        let member = Member { gossip, held, joined, deadline: None, is_silent: false };
+        self.members.insert(id, member);
         self.drain(id);
         id
     }
@@ -150,7 +157,8 @@ impl World {
             } else if let Some(Reverse((at, id))) = self.deadlines.pop() {
                 let Some(member) = self.members.get_mut(&id) else { continue };
                 // What was set anew is in the queue again.
-                if member.gossip.poll_timeout() == Some(at) {
+                if member.deadline == Some(at) {
+                    member.deadline = None;
                     member.gossip.handle_timeout(self.now);
                     self.drain(id);
                     check_deadline(&self.members[&id].gossip, self.now);
@@ -158,6 +166,22 @@ impl World {
             }
         }
         self.now = until;
+    }
+
+    /// Whether everybody can be reached over neighbours that both sides take for such.
+    pub(super) fn is_connected(&self) -> bool {
+        let first = *self.members.keys().next().unwrap();
+        let (mut reached, mut new) = (BTreeSet::from([first]), vec![first]);
+        while let Some(id) = new.pop() {
+            for (other, _) in self.members[&id].gossip.neighbors() {
+                let is_mutual =
+                    self.members.get(&other).is_some_and(|other| other.gossip.is_neighbor(id));
+                if is_mutual && reached.insert(other) {
+                    new.push(other);
+                }
+            }
+        }
+        reached.len() == self.members.len()
     }
 
     /// One way between two members: the same in every run of a seed, in both directions.
@@ -182,15 +206,13 @@ impl World {
         match event {
             Event::Input(input) => self.input(to, input),
             Event::Pushed { from, id } => {
-                member.copies += 1;
+                self.copies += 1;
                 let is_new = !member.held.contains_key(&id);
                 member.held.entry(id).or_insert(self.now);
                 let len = self.lens[&id];
-                let from_ = Some(from);
-                let input = if is_new {
-                    Input::Have { id, from: from_, len }
-                } else {
-                    Input::Duplicate { id, from, len }
+                let input = match is_new {
+                    true => Input::Have { id, from: Some(from), len },
+                    false => Input::Duplicate { id, from, len },
                 };
                 self.input(to, input);
             }
@@ -201,19 +223,36 @@ impl World {
                 self.input(to, Input::PeerUp(from));
             }
             Event::WantMembers => {
-                let found = (0..20).map(|_| self.random().into()).collect();
+                let half = |id: &NodeId| self.is_halved && id.as_bytes()[0] < 128;
+                let drawn: Vec<_> = self.members.keys().copied().collect();
+                let mut drawn: Vec<_> =
+                    drawn.into_iter().filter(|id| half(id) == half(&to)).collect();
+                let drawn = (0..20).filter_map(|_| {
+                    Some(drawn.swap_remove(pick(&mut self.rng, drawn.len())?).into())
+                });
+                let found = drawn.collect();
                 self.input(to, Input::Found(found));
             }
         }
     }
 
     fn drain(&mut self, id: NodeId) {
-        while let Some(output) = self.members.get_mut(&id).unwrap().gossip.poll_output() {
-            self.note(&output);
-            self.carry_out(id, output);
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let mut outputs = Vec::new();
+        while let Some(output) = member.gossip.poll_output() {
+            outputs.push(output);
         }
-        if let Some(at) = self.members[&id].gossip.poll_timeout() {
-            self.deadlines.push(Reverse((at, id)));
+        let deadline = member.gossip.poll_timeout();
+        if deadline != member.deadline {
+            member.deadline = deadline;
+            self.deadlines.extend(deadline.map(|at| Reverse((at, id))));
+        }
+        let is_silent = member.is_silent;
+        for output in outputs {
+            self.note(&output);
+            if !is_silent || !matches!(output, Output::Push { .. }) {
+                self.carry_out(id, output);
+            }
         }
     }
 
@@ -251,9 +290,7 @@ impl World {
                 self.transmit(id, peer, input);
             }
             Output::Push { peer, id: entry } => {
-                if !self.members[&id].is_silent {
-                    self.transmit(id, peer, Event::Pushed { from: id, id: entry });
-                }
+                self.transmit(id, peer, Event::Pushed { from: id, id: entry });
             }
             Output::WantMembers => self.after(ms(300), id, Event::WantMembers),
             Output::Neighbor { .. } | Output::Ban(_) => {}
