@@ -99,8 +99,10 @@ pub struct Gossip {
     looked_at: Option<Instant>,
     /// From the first announcement of an entry to its push, smoothed.
     lag: Duration,
-    /// When an edge of the tree was moved last.
+    /// When the tree was given an edge that is faster.
     moved_at: Option<Instant>,
+    /// Entries on their way at a time: those of about a second, in sixteenths.
+    in_flight: u64,
     /// When the last entry came.
     entry_at: Option<Instant>,
     /// Whose answer to a shuffle is awaited.
@@ -140,6 +142,7 @@ impl Gossip {
             looked_at: None,
             lag: Duration::ZERO,
             moved_at: None,
+            in_flight: 0,
             entry_at: None,
             shuffled: None,
             displaced: view::displacements(),

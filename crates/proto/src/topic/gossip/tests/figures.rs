@@ -210,3 +210,15 @@ fn the_same_seed_gives_the_same_trace() {
     assert_eq!(one.1.trace, two.1.trace);
     assert_ne!(one.1.trace, other.1.trace);
 }
+
+#[test]
+fn zz_seeds() {
+    for seed in 20..26 {
+        measure(seed, &Scenario { messages: 150, ..PLAIN });
+    }
+    for seed in 20..23 {
+        measure(seed, &Scenario { name: "20 a second", pause_ms: 50, messages: 240, members: 100, ..PLAIN });
+        measure(seed, &Scenario { name: "16 KiB", len: 16 << 10, messages: 60, ..PLAIN });
+        measure(seed, &Scenario { name: "loss", loss_percent: 10, messages: 60, ..PLAIN });
+    }
+}
