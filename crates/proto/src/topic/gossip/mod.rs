@@ -19,12 +19,12 @@
 //!   others at once: two copies too many cost more than a round trip.
 //! - Peers have points, by which those who flood, promise and do not deliver, or break the limits
 //!   are dropped and banned.
-//! - The optimisation of Plumtree §3.8 goes by time, not by hops: an announcement that is well ahead
-//!   of the push grafts its edge. And who finds the tree slow waits longer before it grafts.
+//! - The optimisation of Plumtree §3.8 goes by time, not by hops: an announcement that is well
+//!   ahead of the push grafts its edge. And who finds the tree slow waits longer before it grafts.
 //! - Not every duplicate prunes. Plumtree is stable for one entry at a time; of several under way
-//!   each cuts a cycle at another edge, the pieces are grafted at several edges, and so on for ever.
-//!   So an edge that has just brought something new is pruned by one duplicate in as many as
-//!   there are entries on their way.
+//!   each cuts a cycle at another edge, the pieces are grafted at several edges, and so on for
+//!   ever. So an edge that has just brought something new is pruned by one duplicate in as many
+//!   as there are entries under way.
 //!
 //! Delivery is not certain: who loses what was pushed and all announcements of it must compare
 //! what it has with others, which is the parent's task.
