@@ -1,7 +1,7 @@
 //! The neighbourhood of a topic: which members a node holds connections to, and by which of them
 //! an entry travels.
 //!
-//! The members form a random graph (Leitão, Pereira and Rodrigues, *HyParView*, 2007): each has
+//! The members form a random graph (Leitão, Pereira and Rodrigues, *`HyParView`*, 2007): each has
 //! some neighbours, the active view, and knows some more members, the passive view, from which a
 //! neighbour that is lost is replaced at once. Along the edges of the graph entries spread by a
 //! tree (the same, *Epidemic Broadcast Trees*, 2007, Plumtree): a neighbour is *eager*, and new
@@ -19,9 +19,12 @@
 //!   others at once: two copies too many cost more than a round trip.
 //! - Peers have points, by which those who flood, promise and do not deliver, or break the limits
 //!   are dropped and banned.
-//! - The optimisation of Plumtree §3.8 goes by time, not by hops: an announcement that is well ahead
-//!   of the push moves the edge. And who finds the tree slow waits longer before it grafts:
-//!   otherwise each entry would graft the same edge, in vain, and prune it again.
+//! - The optimisation of Plumtree §3.8 goes by time, not by hops: an announcement that is well
+//!   ahead of the push grafts its edge. And who finds the tree slow waits longer before it grafts.
+//! - Not every duplicate prunes. Plumtree is stable for one entry at a time; of several under way
+//!   each cuts a cycle at another edge, the pieces are grafted at several edges, and so on for
+//!   ever. So an edge that has just brought something new is pruned by one duplicate in as many
+//!   as there are entries under way.
 //!
 //! Delivery is not certain: who loses what was pushed and all announcements of it must compare
 //! what it has with others, which is the parent's task.
@@ -99,8 +102,10 @@ pub struct Gossip {
     looked_at: Option<Instant>,
     /// From the first announcement of an entry to its push, smoothed.
     lag: Duration,
-    /// When an edge of the tree was moved last.
-    moved_at: Option<Instant>,
+    /// When the tree was given an edge that is faster.
+    faster_at: Option<Instant>,
+    /// Entries on their way at a time: those of about a second, in sixteenths.
+    in_flight: u64,
     /// When the last entry came.
     entry_at: Option<Instant>,
     /// Whose answer to a shuffle is awaited.
@@ -139,7 +144,8 @@ impl Gossip {
             looks: 0,
             looked_at: None,
             lag: Duration::ZERO,
-            moved_at: None,
+            faster_at: None,
+            in_flight: 0,
             entry_at: None,
             shuffled: None,
             displaced: view::displacements(),
@@ -273,6 +279,8 @@ impl Machine for Gossip {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        // First, as it may set timers that are due at once.
+        self.fetch(now);
         while let Some(timer) = self.timers.expire(now) {
             match timer {
                 Timer::Fill => self.fill(now),
@@ -283,7 +291,6 @@ impl Machine for Gossip {
                 Timer::Peer(peer) => self.end_stage(now, peer),
             }
         }
-        self.fetch(now);
     }
 
     fn poll_output(&mut self) -> Option<Output> {

@@ -40,6 +40,8 @@ pub(super) struct Peer {
     pub(super) is_swap: bool,
     /// Whether entries are pushed to it, or else announced.
     pub(super) is_eager: bool,
+    /// When it pushed something new last.
+    pub(super) useful_at: Option<Instant>,
     /// Since when it is to push nothing.
     pub(super) pruned_at: Option<Instant>,
     /// When it was told so last.
@@ -60,6 +62,7 @@ impl Peer {
             stage,
             is_swap: false,
             is_eager: true,
+            useful_at: None,
             pruned_at: None,
             prune_sent_at: None,
             queue: Vec::new(),

@@ -4,7 +4,9 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::missing::{Announced, Noted, patience};
-use super::{Gossip, OVER_RATE, Output, Stage, Timer};
+use rand_core::Rng;
+
+use super::{Gossip, OVER_RATE, Output, Peer, Stage, Timer};
 use crate::id::NodeId;
 use crate::time::Instant;
 use crate::topic::id::ShortId;
@@ -19,27 +21,30 @@ const LARGE_PUSHES: usize = 2;
 /// How long announcements are gathered.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// How long an announced entry may take before it is asked for, jittered by up to a third more; or
-/// twice as long as entries used to take, if that is longer.
+/// How long an announced entry may take before it is asked for, or twice as long as entries used to
+/// take if that is longer. Up to as much again is drawn, so that of a piece that the tree lost one
+/// member asks, and not all.
 pub const GRAFT_AFTER: Duration = Duration::from_millis(300);
 
 /// The longest such time.
 const GRAFT_AFTER_MAX: Duration = Duration::from_millis(1_000);
 
-/// An announcement so much ahead of the push moves the edge of the tree to its sender: had it
-/// pushed, the entry would have been here that much earlier.
-const AHEAD: Duration = Duration::from_millis(120);
-
-/// Least time between two such moves, so that what is right for one author and wrong for another
-/// is not moved to and fro with each entry.
-const MOVE_PAUSE: Duration = Duration::from_secs(1);
-
 /// The same if a neighbour announced it that would have pushed it were it not large. In a tree it
 /// is the only one who would, so waiting brings nothing but a choice among some at the beginning.
 const GRAFT_LARGE_AFTER: Duration = Duration::from_millis(20);
 
+/// An announcement so much ahead of the push makes its sender eager: had it pushed, the entry would
+/// have been here that much earlier.
+const AHEAD: Duration = Duration::from_millis(150);
+
+/// Least time between two such edges, each of which costs duplicates until the slow one is pruned.
+const FASTER_PAUSE: Duration = Duration::from_secs(10);
+
 /// After a prune so much may be on its way.
 const PRUNE_GRACE: Duration = Duration::from_secs(1);
+
+/// How long an edge that brought something new is spared by most duplicates.
+const USEFUL_FOR: Duration = Duration::from_secs(2);
 
 /// Points for an entry that was new.
 const USEFUL: i64 = 1;
@@ -68,13 +73,14 @@ impl Gossip {
         if !self.seen.insert(id, len) {
             return;
         }
-        self.entry_at = Some(now);
+        self.count_entry(now);
         let Announced { first, announcers } = self.missing.remove(id);
         if let Some(from) = from
             && let Some(peer) = self.active(from)
         {
             let is_answer = peer.arrived(now, id);
             peer.make_eager();
+            peer.useful_at = Some(now);
             if let Some((first, since)) = first.filter(|_| !is_answer) {
                 self.measure(now, from, first, now - since);
             }
@@ -99,22 +105,39 @@ impl Gossip {
     /// The tree brought what somebody had announced so long before.
     fn measure(&mut self, now: Instant, from: NodeId, first: NodeId, lead: Duration) {
         self.lag = (self.lag * 7 + lead.min(GRAFT_AFTER_MAX)) / 8;
-        let may_move = self.moved_at.is_none_or(|at| at + MOVE_PAUSE <= now);
-        if lead < AHEAD || first == from || !may_move {
+        let may = self.faster_at.is_none_or(|at| at + FASTER_PAUSE <= now);
+        if lead < AHEAD || first == from || !may {
             return;
         }
-        let Some(better) = self.active(first) else { return };
+        // The slow edge goes by and by, when it brings nothing but duplicates.
+        let Some(better) = self.active(first).filter(|peer| !peer.is_eager) else { return };
         better.make_eager();
         self.send(first, GossipMessage::Graft(Vec::new()));
-        self.prune(now, from);
-        self.moved_at = Some(now);
+        self.faster_at = Some(now);
+    }
+
+    fn count_entry(&mut self, now: Instant) {
+        let pause = self.entry_at.map_or(Duration::MAX, |at| now - at);
+        // Loses what it holds within a second, and gains one.
+        let elapsed = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).min(1_000);
+        self.in_flight = self.in_flight * (1_000 - elapsed) / 1_000 + 16;
+        self.entry_at = Some(now);
+    }
+
+    /// Whether a duplicate may prune an edge. Entries on their way at the same time would cut a
+    /// cycle in several places if each might, so of an edge that brings new ones, too, only one
+    /// in as many does.
+    fn may_prune(&mut self, now: Instant, id: NodeId) -> bool {
+        let is_useful = |peer: &Peer| peer.useful_at.is_some_and(|at| now < at + USEFUL_FOR);
+        let is_useful = self.active(id).is_some_and(|peer| peer.is_eager && is_useful(peer));
+        !is_useful || self.rng.next_u64().is_multiple_of((self.in_flight / 16).max(1))
     }
 
     fn prune(&mut self, now: Instant, id: NodeId) {
         let Some(peer) = self.active(id) else { return };
         peer.is_eager = false;
         peer.pruned_at.get_or_insert(now);
-        if !peer.prune_sent_at.is_some_and(|at| now < at + PRUNE_GRACE) {
+        if peer.prune_sent_at.is_none_or(|at| now >= at + PRUNE_GRACE) {
             peer.prune_sent_at = Some(now);
             self.send(id, GossipMessage::Prune);
         }
@@ -145,7 +168,7 @@ impl Gossip {
         let Some(peer) = self.active(from) else { return };
         peer.queue.retain(|id| !ids.contains(id));
         let first = if peer.is_eager { GRAFT_LARGE_AFTER } else { usual };
-        let due = now + first + self.jitter(first / 3);
+        let due = now + first + first * (self.rng.next_u32() % 256) / 256;
         for id in ids {
             if self.seen.contains(*id) {
                 continue;
@@ -209,7 +232,9 @@ impl Gossip {
         let is_answer = peer.arrived(now, id);
         let is_flood = !peer.rates.duplicates.try_take(now, 1);
         let is_late = peer.pruned_at.is_some_and(|at| at + PRUNE_GRACE <= now);
-        self.prune(now, from);
+        if self.may_prune(now, from) {
+            self.prune(now, from);
+        }
         if is_flood || is_late && !is_answer {
             let times = i64::try_from(len / LARGE).unwrap_or(i64::MAX).clamp(1, 4);
             self.judge(now, from, DUPLICATE * times);

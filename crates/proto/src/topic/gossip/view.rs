@@ -43,7 +43,7 @@ const FAILURES_URGENT: u32 = 6;
 /// Time without entries after which the tree is not spared: the next entry makes a new one.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Neighbours of a shuffle that are neighbours of the sender (`HyParView` §4.4: k_a = 3).
+/// Neighbours of a shuffle that are neighbours of the sender (`HyParView` §4.4: `k_a` = 3).
 const SHUFFLED_ACTIVE: usize = 3;
 
 /// Tokens of a displacement, of which one comes a second: one in five seconds, so that whoever asks
@@ -150,8 +150,9 @@ impl Gossip {
                 return;
             };
             let is_short = active < self.config.active_min;
-            let tried = |peer: &&Box<Peer>| matches!(peer.stage, Stage::Dialing | Stage::Asked(_));
-            let trying = self.peers.values().filter(tried).count();
+            let stages = self.peers.values().map(|peer| peer.stage);
+            let tried = |stage: &Stage| matches!(stage, Stage::Dialing | Stage::Asked(_));
+            let trying = stages.filter(tried).count();
             let limit = if is_short { self.config.parallel.min(lack + 1) } else { 1 };
             if trying >= limit {
                 return;

@@ -55,8 +55,7 @@ impl Topics {
         let mut presence = Presence::new(room.said_ms, epoch, status, room.seen(self.me));
         presence.is_leaving = is_leaving;
         let presence = presence.sign(&self.secret, &self.network, topic).encode();
-        let neighbors: Vec<_> = room.neighbors.keys().copied().collect();
-        for peer in neighbors {
+        for peer in room.next_on_the_tree(None) {
             self.send(topic, peer, TopicBody::Presence(presence.clone()));
         }
         if !is_leaving {
@@ -110,9 +109,8 @@ impl Topics {
         } else if !is_old {
             room.presences.insert(author, presence);
         }
-        let others: Vec<_> = room.neighbors.keys().copied().filter(|peer| *peer != from).collect();
         if !is_old {
-            for peer in others {
+            for peer in room.next_on_the_tree(Some(from)) {
                 self.send(topic, peer, TopicBody::Presence(bytes.clone()));
             }
             self.event(Event::Members(topic));
@@ -178,8 +176,11 @@ impl Room {
         self.presences.retain(|_, heard| heard.time_ms.saturating_add(absence) >= unix_ms);
     }
 
-    /// Up to where we have the logs that moved last.
+    /// Up to where we have the logs that moved last; in a large topic nobody looks.
     fn seen(&self, me: NodeId) -> Vec<(NodeId, u64)> {
+        if self.size() > SMALL {
+            return Vec::new();
+        }
         let mut authors = BTreeSet::new();
         let latest = self.arrivals.iter().rev().map(|entry| entry.author);
         // A few that talk fill the last arrivals; further back nobody waits.
@@ -190,6 +191,13 @@ impl Room {
             .collect();
         let head = |author: NodeId| Some((author, self.log.head(author)?.head));
         authors.into_iter().filter_map(head).collect()
+    }
+
+    /// Neighbours to which entries are pushed: what is said to them reaches all members, about
+    /// once. What is lost when the tree changes is said again before long.
+    fn next_on_the_tree(&self, from: Option<NodeId>) -> Vec<NodeId> {
+        let eager = self.gossip.neighbors().filter(|(_, is_eager)| *is_eager);
+        eager.map(|(peer, _)| peer).filter(|peer| Some(*peer) != from).collect()
     }
 
     fn sealed_status(&self, rng: &mut ChaCha8Rng) -> (u32, Bytes) {

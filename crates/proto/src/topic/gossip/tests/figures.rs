@@ -135,7 +135,7 @@ fn all_members_get_all_entries_about_once() {
 #[test]
 fn what_is_lost_is_grafted() {
     let (figures, _) =
-        measure(2, &Scenario { name: "10 % lost", loss_percent: 10, messages: 120, ..PLAIN });
+        measure(2, &Scenario { name: "10 % lost", loss_percent: 10, messages: 80, ..PLAIN });
     assert!(share(figures.delivered, figures.wanted) >= 0.999, "{figures:?}");
 }
 
@@ -145,7 +145,7 @@ fn members_that_come_and_go_do_not_cut_it() {
         name: "10 % replaced a minute",
         churn_percent: 10,
         pause_ms: 1_000,
-        messages: 90,
+        messages: 60,
         ..PLAIN
     };
     let (figures, world) = measure(3, &churn);
@@ -155,19 +155,20 @@ fn members_that_come_and_go_do_not_cut_it() {
 
 #[test]
 fn large_entries_are_announced_rather_than_copied() {
-    let large = Scenario { name: "16 KiB", len: 16 << 10, messages: 60, ..PLAIN };
+    let large = Scenario { name: "16 KiB", len: 16 << 10, messages: 40, ..PLAIN };
     let (figures, _) = measure(4, &large);
     assert_eq!(figures.delivered, figures.wanted);
-    assert!(figures.copies <= 1.3, "{figures:?}");
+    assert!(figures.copies <= 1.4, "{figures:?}");
 }
 
 #[test]
 fn entries_in_quick_succession_share_announcements() {
+    // Ten of them at a time are on their way, so the tree takes longer to become one.
     let quick =
         Scenario { name: "20 a second", pause_ms: 50, messages: 120, members: 100, ..PLAIN };
     let (figures, _) = measure(7, &quick);
     assert_eq!(figures.delivered, figures.wanted);
-    assert!(figures.copies <= 1.3, "{figures:?}");
+    assert!(figures.copies <= 1.5, "{figures:?}");
     assert!((figures.haves as f64) < 3.0 * figures.wanted as f64, "{figures:?}");
 }
 
@@ -189,9 +190,9 @@ fn two_halves_merge_once_the_index_knows_both() {
     assert!(world.members.values().all(|member| member.held.contains_key(&id)));
     // What it costs to do nothing: messages of a member in a minute.
     world.counts.clear();
-    world.run(ms(600_000));
+    world.run(ms(300_000));
     let messages: u64 = world.counts.values().sum();
-    let of_each = messages as f64 / 60.0 / 10.0;
+    let of_each = messages as f64 / 60.0 / 5.0;
     println!("at rest: {of_each:.1} actions of a member in a minute: {:?}", world.counts);
     assert!(of_each < 15.0, "{of_each}");
 }
