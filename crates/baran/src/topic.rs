@@ -402,6 +402,11 @@ impl Messages {
         match &mut self.causal {
             None => self.ready.extend(read.into_iter().filter(|entry| entry.time_ms >= oldest)),
             Some(causal) => {
+                let dropped =
+                    self.topic.node.look(move |topics, _| topics.trimmed(id)).await.ok()?;
+                for (author, seq) in dropped {
+                    self.ready.extend(causal.skip(author, seq));
+                }
                 for entry in read {
                     let (author, seq, heads) = (entry.author, entry.seq, entry.heads.clone());
                     let due = causal.push(author, seq, heads, entry);

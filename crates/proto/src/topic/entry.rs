@@ -67,7 +67,8 @@ pub struct Draft {
     pub seq: u64,
     /// The entry before; none for the first.
     pub backlink: Option<EntryId>,
-    /// What of others its author had seen that its entries before did not name.
+    /// What of others its author had seen that its entries before did not name: in the order of
+    /// the authors, each once.
     pub heads: Vec<(NodeId, u64)>,
     /// When, in milliseconds since 1970.
     pub time_ms: u64,
@@ -235,6 +236,7 @@ impl Draft {
             && self.seq < u64::MAX
             && (self.seq == 1) == self.backlink.is_none()
             && self.heads.len() <= HEADS_MAX
+            && self.heads.is_sorted_by(|(a, _), (b, _)| a < b)
             && self.payload.len() <= PAYLOAD_LEN_MAX
             && self.chain.as_ref().is_none_or(|chain| chain.len() <= CHAIN_LEN_MAX)
     }
@@ -314,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_largest_entry_is_read_and_a_larger_one_is_not() {
-        let heads = vec![(NodeId::from_bytes([3; 32]), u64::MAX); HEADS_MAX];
+        let heads = (0..HEADS_MAX as u8).map(|n| (NodeId::from_bytes([n; 32]), u64::MAX)).collect();
         let chain = Some(Bytes::from(vec![1; CHAIN_LEN_MAX]));
         let full = second(vec![2; PAYLOAD_LEN_MAX]);
         let signed = entry(Draft { heads, chain, epoch: u32::MAX, kind: 255, ..full });

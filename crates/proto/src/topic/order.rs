@@ -51,6 +51,16 @@ impl<T> Causal<T> {
         due
     }
 
+    /// Nothing of an author up to this number will come: history dropped it.
+    pub fn skip(&mut self, author: NodeId, seq: u64) -> Vec<T> {
+        let last = self.delivered.entry(author).or_default();
+        if *last >= seq {
+            return Vec::new();
+        }
+        *last = seq;
+        self.drain()
+    }
+
     fn drain(&mut self) -> Vec<T> {
         let mut due = Vec::new();
         let mut at = 0;

@@ -19,8 +19,8 @@ use crate::topic::id::ShortId;
 use crate::topic::presence::PRESENCE_LEN_MAX;
 use crate::topic::repair::RepairMessage;
 
-/// Longest message of a topic in bytes: a batch of entries and what belongs to them.
-pub const TOPIC_MESSAGE_LEN_MAX: usize = 64 * 1024;
+/// Longest message of a topic in bytes: two of the longest entries, which prove a fork.
+pub const TOPIC_MESSAGE_LEN_MAX: usize = 80 * 1024;
 
 /// Bytes of the length before each message.
 pub const TOPIC_LENGTH_LEN: usize = 4;

@@ -35,6 +35,7 @@ impl Disk {
                 self.own.insert(slot, record);
             }
             DiskAction::Role(bytes) => self.role = bytes,
+            DiskAction::Topic(_) => {}
         }
         true
     }
@@ -49,6 +50,7 @@ impl Disk {
                 .collect(),
             own: self.own.values().cloned().collect(),
             role: self.role.clone(),
+            topics: Vec::new(),
         }
     }
 }

@@ -36,6 +36,8 @@ impl World {
                 self.hosts[n].dials.remove(&dial);
             }
             Output::Send { link, message } => self.send(n, link, message),
+            // No topics in this world.
+            Output::SendTopic { .. } | Output::ExpelTopic(_) => {}
             Output::Path { link, action } => self.path_action(n, link, &action),
             Output::OpenRelayed { link, relay, channel } => {
                 let Some((conn, 0)) = self.hosts[n].links.get(&link).copied() else { return };

@@ -34,6 +34,12 @@ const AHEAD_MS_MAX: u64 = 600_000;
 /// Quarantined authors whose proof is kept, to be shown to others.
 const PROOFS_MAX: usize = 256;
 
+/// How long an entry waits for its predecessors, in seconds: some comparisons with others.
+const PENDING_S: u64 = 120;
+
+/// How long what is missing of a log is asked of others before the log begins anew, in seconds.
+const GAP_S: u64 = 60;
+
 /// Limits of one topic's history.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
@@ -125,11 +131,30 @@ struct Author {
     head_id: EntryId,
     /// The last ones, up to the head.
     entries: VecDeque<Signed>,
-    pending: BTreeMap<u64, Signed>,
+    /// What waits for its predecessors, and since when.
+    pending: BTreeMap<u64, (UnixTime, Signed)>,
+    /// Since when what follows the head is said to be nowhere any more.
+    gap_since: Option<UnixTime>,
     is_quarantined: bool,
 }
 
 impl Author {
+    fn new(head: u64, head_id: EntryId) -> Self {
+        Self {
+            head,
+            head_id,
+            entries: VecDeque::new(),
+            pending: BTreeMap::new(),
+            gap_since: None,
+            is_quarantined: false,
+        }
+    }
+
+    /// What the next entry has to name as the one before it.
+    fn before_next(&self) -> Option<EntryId> {
+        (self.head > 0).then_some(self.head_id)
+    }
+
     fn first(&self) -> u64 {
         // As many as are kept end at the head.
         self.head + 1 - self.entries.len() as u64
@@ -156,6 +181,7 @@ pub struct Log {
     /// Entries of others that none of ours names yet, nor one that came after them.
     fresh: BTreeMap<NodeId, u64>,
     proofs: BTreeMap<NodeId, ForkProof>,
+    fork: Option<ForkProof>,
     /// What no longer follows from the heads, to be told by `trim`.
     dropped: Vec<EntryRef>,
 }
@@ -175,6 +201,7 @@ impl Log {
             pending_bytes: 0,
             fresh: BTreeMap::new(),
             proofs: BTreeMap::new(),
+            fork: None,
             dropped: Vec::new(),
         }
     }
@@ -226,8 +253,8 @@ impl Log {
         head_id: EntryId,
         entries: VecDeque<Signed>,
     ) {
-        let (pending, is_quarantined) = (BTreeMap::new(), false);
-        self.authors.insert(id, Author { head, head_id, entries, pending, is_quarantined });
+        let author = Author { entries, ..Author::new(head, head_id) };
+        self.authors.insert(id, author);
     }
 
     /// Whether an entry is worth the look at its signature: it is neither there nor too old to be
@@ -235,7 +262,7 @@ impl Log {
     #[must_use]
     pub fn is_new(&self, author: NodeId, seq: u64, id: EntryId) -> bool {
         let Some(known) = self.authors.get(&author) else { return true };
-        if known.pending.get(&seq).is_some_and(|pending| pending.id() == id) {
+        if known.pending.get(&seq).is_some_and(|(_, pending)| pending.id() == id) {
             return false;
         }
         if seq > known.head {
@@ -270,11 +297,11 @@ impl Log {
         }
         if seq > head + 1 {
             return match as_base {
-                true => {
+                true if self.is_gap_old(now, author) => {
                     self.rebase(author, &entry);
                     self.follow(entry)
                 }
-                false => self.wait(head, entry),
+                _ => self.wait(now, head, entry),
             };
         }
         self.follow(entry)
@@ -283,19 +310,21 @@ impl Log {
     /// Applies the entry after a head, and what waited for it.
     fn follow(&mut self, entry: Signed) -> Applied {
         let author = entry.author();
-        if let Some(known) = self.authors.get(&author)
-            && entry.backlink() != Some(known.head_id)
-        {
-            return match known.entries.back() {
-                Some(last) => Applied::Forked(Box::new(ForkProof::new(last, &entry))),
-                None => Applied::Refused(Refusal::Backlink),
-            };
+        if let Some(known) = self.authors.get_mut(&author) {
+            if entry.backlink() != known.before_next() {
+                return match known.entries.back() {
+                    Some(last) => Applied::Forked(Box::new(ForkProof::new(last, &entry))),
+                    None => Applied::Refused(Refusal::Backlink),
+                };
+            }
+            known.gap_since = None;
         }
         let mut new = vec![EntryRef { author, seq: entry.seq() }];
         self.keep(entry);
         while let Some(next) = self.take_next(author) {
-            let known = self.authors.get(&author);
-            if known.is_none_or(|known| next.backlink() != Some(known.head_id)) {
+            let last = self.authors.get(&author).and_then(|known| known.entries.back());
+            if let Some(last) = last.filter(|last| next.backlink() != Some(last.id())) {
+                self.fork = Some(ForkProof::new(last, &next));
                 break;
             }
             new.push(EntryRef { author, seq: next.seq() });
@@ -307,13 +336,23 @@ impl Log {
     /// Takes from those that wait the one that follows an author's head.
     fn take_next(&mut self, author: NodeId) -> Option<Signed> {
         let known = self.authors.get_mut(&author)?;
-        let next = known.pending.remove(&(known.head + 1))?;
+        let (_, next) = known.pending.remove(&(known.head + 1))?;
         self.pending -= 1;
         self.pending_bytes -= next.bytes().len();
         Some(next)
     }
 
-    fn wait(&mut self, head: u64, entry: Signed) -> Applied {
+    /// Whether nobody had what is missing of a log for so long that it may begin anew. A member
+    /// that has less than others, or says so, must not make us forget what we have.
+    fn is_gap_old(&mut self, now: UnixTime, author: NodeId) -> bool {
+        let Some(known) = self.authors.get_mut(&author).filter(|known| known.head > 0) else {
+            return true;
+        };
+        let since = *known.gap_since.get_or_insert(now);
+        now.as_secs().saturating_sub(since.as_secs()) >= GAP_S
+    }
+
+    fn wait(&mut self, now: UnixTime, head: u64, entry: Signed) -> Applied {
         let (author, seq, len) = (entry.author(), entry.seq(), entry.bytes().len());
         let config = &self.config;
         let is_full = self.pending >= config.pending_max
@@ -322,18 +361,15 @@ impl Log {
         if is_full || own >= config.pending_per_author_max {
             return Applied::Refused(Refusal::Pending);
         }
-        let known = self.authors.entry(author).or_insert_with(|| Author {
-            head: 0,
-            head_id: EntryId::from_bytes([0; 32]),
-            entries: VecDeque::new(),
-            pending: BTreeMap::new(),
-            is_quarantined: false,
-        });
-        if let Some(there) = known.pending.get(&seq) {
-            let proof = ForkProof::new(there, &entry);
-            return Applied::Forked(Box::new(proof));
+        let nothing = || Author::new(0, EntryId::from_bytes([0; 32]));
+        let known = self.authors.entry(author).or_insert_with(nothing);
+        if let Some((_, there)) = known.pending.get(&seq) {
+            return match there.id() == entry.id() {
+                true => Applied::Known,
+                false => Applied::Forked(Box::new(ForkProof::new(there, &entry))),
+            };
         }
-        known.pending.insert(seq, entry);
+        known.pending.insert(seq, (now, entry));
         self.pending += 1;
         self.pending_bytes += len;
         Applied::Waits { from: head + 1, to: seq - 1 }
@@ -350,7 +386,7 @@ impl Log {
                 self.dropped.push(EntryRef { author, seq: gone.seq() });
             }
             self.order.retain(|kept| kept.author != author);
-            let entries = old.pending.values().map(|entry| entry.bytes().len());
+            let entries = old.pending.values().map(|(_, entry)| entry.bytes().len());
             self.pending_bytes -= entries.sum::<usize>();
             self.pending -= old.pending.len();
         }
@@ -360,14 +396,12 @@ impl Log {
     /// Keeps an entry that follows, or that comes from the disk.
     fn keep(&mut self, entry: Signed) {
         let (author, seq) = (entry.author(), entry.seq());
-        if author == self.me {
-            self.fresh.clear();
-        } else {
-            for (seen, seen_seq) in entry.heads() {
-                if self.fresh.get(seen).is_some_and(|fresh| fresh <= seen_seq) {
-                    self.fresh.remove(seen);
-                }
+        for (seen, seen_seq) in entry.heads() {
+            if self.fresh.get(seen).is_some_and(|fresh| fresh <= seen_seq) {
+                self.fresh.remove(seen);
             }
+        }
+        if author != self.me {
             self.fresh.insert(author, seq);
         }
         self.bytes += entry.bytes().len() + ENTRY_OVERHEAD;
@@ -389,6 +423,7 @@ impl Log {
     pub fn trim(&mut self, now: UnixTime) -> Vec<EntryRef> {
         let oldest = now.as_secs().saturating_sub(self.config.age_max.as_secs());
         let mut dropped = core::mem::take(&mut self.dropped);
+        self.drop_orphans(now);
         while let Some(first) = self.order.front().copied() {
             let Some(author) = self.authors.get_mut(&first.author) else { break };
             let Some(entry) = author.entries.front() else { break };
@@ -405,6 +440,27 @@ impl Log {
         dropped
     }
 
+    /// Lets go of what waited long enough for what does not come.
+    fn drop_orphans(&mut self, now: UnixTime) {
+        let (pending, bytes) = (&mut self.pending, &mut self.pending_bytes);
+        self.authors.retain(|_, author| {
+            author.pending.retain(|_, (since, entry)| {
+                let is_kept = now.as_secs().saturating_sub(since.as_secs()) < PENDING_S;
+                if !is_kept {
+                    *pending -= 1;
+                    *bytes -= entry.bytes().len();
+                }
+                is_kept
+            });
+            author.head > 0 || author.is_quarantined || !author.pending.is_empty()
+        });
+    }
+
+    /// A fork that was found when entries that waited came to be applied.
+    pub fn take_fork(&mut self) -> Option<ForkProof> {
+        self.fork.take()
+    }
+
     /// Nothing more of the author whose fork this proves is applied.
     pub fn quarantine(&mut self, proof: &ForkProof) {
         let id = proof.author();
@@ -417,13 +473,16 @@ impl Log {
     /// The same where the proof is not at hand.
     pub fn set_quarantined(&mut self, id: NodeId) {
         if !self.authors.contains_key(&id) {
+            if self.authors.len() >= self.config.authors_max {
+                return;
+            }
             self.insert_author(id, 0, EntryId::from_bytes([0; 32]), VecDeque::new());
         }
         let Some(author) = self.authors.get_mut(&id) else { return };
         author.is_quarantined = true;
         let pending = core::mem::take(&mut author.pending);
         self.pending -= pending.len();
-        self.pending_bytes -= pending.values().map(|entry| entry.bytes().len()).sum::<usize>();
+        self.pending_bytes -= pending.values().map(|(_, entry)| entry.bytes().len()).sum::<usize>();
     }
 
     /// Whether nothing more of an author is applied.

@@ -98,6 +98,10 @@ impl Topics {
         for (id, len) in news {
             self.feed(now, topic, gossip::Input::Have { id, from, len });
         }
+        let forks = self.rooms.get_mut(&topic).map(|room| core::mem::take(&mut room.forks));
+        for proof in forks.unwrap_or_default() {
+            self.forked(now, topic, proof, from);
+        }
         if !writes.is_empty() {
             self.event(Event::News { topic, next });
             self.tell_seen_soon(now, topic);
@@ -370,7 +374,11 @@ impl Room {
         if !entry.verify(network, topic) {
             return Fate::Bad(WEIGHT_FORGED);
         }
-        match self.log.apply(unix, entry, as_base) {
+        let applied = self.log.apply(unix, entry, as_base);
+        if let Some(proof) = self.log.take_fork() {
+            self.forks.push(proof);
+        }
+        match applied {
             Applied::New(entries) => Fate::New(entries),
             Applied::Known => Fate::Known,
             Applied::Waits { .. } => Fate::Waits,

@@ -54,6 +54,13 @@ impl Topics {
         Some((read, next))
     }
 
+    /// Up to which entry of each author history dropped its log.
+    #[must_use]
+    pub fn trimmed(&self, topic: TopicId) -> Vec<(NodeId, u64)> {
+        let heads = self.rooms.get(&topic).into_iter().flat_map(|room| room.log.heads());
+        heads.filter(|(_, span)| span.first > 1).map(|(id, span)| (id, span.first - 1)).collect()
+    }
+
     /// How many of our own entries of a topic wait to be written.
     #[must_use]
     pub fn waiting(&self, topic: TopicId) -> usize {

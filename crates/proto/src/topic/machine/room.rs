@@ -19,7 +19,7 @@ use crate::topic::access::keys::{self, NONCE_LEN};
 use crate::topic::entry::Signed;
 use crate::topic::gossip::Gossip;
 use crate::topic::id::{EntryId, TopicId};
-use crate::topic::log::{EntryRef, Log};
+use crate::topic::log::{EntryRef, ForkProof, Log};
 use crate::topic::presence::Presence;
 use crate::topic::repair::Repair;
 
@@ -100,6 +100,8 @@ pub(super) struct Room {
     pub(super) removed: FlatMap<NodeId, u64>,
     /// Who remained when others were removed: what they came by may count no more, they do.
     pub(super) remained: BTreeSet<NodeId>,
+    /// Forks that were found when entries that waited were applied.
+    pub(super) forks: Vec<ForkProof>,
     /// What waits to be said, and what of it is being written: the request of each entry.
     pub(super) outbox: VecDeque<Draft>,
     pub(super) writing: Vec<(Option<RequestId>, Signed)>,
@@ -132,6 +134,7 @@ impl Room {
             chains: FlatMap::new(),
             removed: FlatMap::new(),
             remained: BTreeSet::new(),
+            forks: Vec::new(),
             outbox: VecDeque::new(),
             writing: Vec::new(),
             presences: FlatMap::new(),

@@ -80,12 +80,16 @@ pub struct Repair {
     asked: Option<Vec<Asked>>,
     /// What was asked for before: if that is still what is missing, it is not to be had.
     last: Vec<Asked>,
+    /// An answer is due that is not waited for.
+    is_late: bool,
 }
 
 impl Repair {
     /// Begins to compare.
     #[must_use]
-    pub fn start(&self, log: &Log) -> RepairMessage {
+    pub fn start(&mut self, log: &Log) -> RepairMessage {
+        // An answer that has not come by now is not waited for; when it comes it is welcome.
+        self.is_late = self.asked.take().is_some();
         RepairMessage::Digest { digest: log.digest().into(), is_asking: true }
     }
 
@@ -204,7 +208,11 @@ impl Repair {
 
     /// Takes what was asked for.
     fn take(&mut self, chains: Vec<(NodeId, Bytes)>, entries: Vec<Bytes>) -> Vec<Reply> {
-        let Some(asked) = self.asked.take() else { return vec![Reply::Nonsense] };
+        let asked = match self.asked.take() {
+            Some(asked) => asked,
+            None if core::mem::take(&mut self.is_late) => Vec::new(),
+            None => return vec![Reply::Nonsense],
+        };
         if entries.is_empty() {
             // Nothing of it is to be had: not before the next comparison.
             for span in &asked {
