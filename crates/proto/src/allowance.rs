@@ -57,6 +57,7 @@ pub const fn serves(message: &NodeMessage) -> bool {
         | NodeMessage::RelayClosed(_)
         | NodeMessage::Homes(_)
         | NodeMessage::Release(_)
+        | NodeMessage::Retired(_)
         | NodeMessage::Need(_)
         | NodeMessage::Index(
             IndexMessage::Find(_)

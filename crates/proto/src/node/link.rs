@@ -13,7 +13,7 @@ use crate::id::NodeId;
 use crate::path::{self, PathId, PathManager, Remote, Selected, Side};
 use crate::time::Instant;
 use crate::wire::NodeMessage;
-use crate::wire::node::{HOMES_MAX, Hello, Home, Homes, Need};
+use crate::wire::node::{HOMES_MAX, Hello, Home, Homes, Need, Retired};
 
 /// Most candidates that one peer is told, as many as QUIC lets us probe.
 pub(super) const CANDIDATES_MAX: usize = 8;
@@ -41,6 +41,8 @@ pub(super) struct Link {
     pub(super) is_means: bool,
     /// It may be dead: one of the two sides thought so and made another.
     pub(super) is_superseded: bool,
+    /// The client prefers another one.
+    pub(super) is_retired: bool,
     up_at: Instant,
     /// A relayed path was or is among the paths.
     pub(super) was_relayed: bool,
@@ -140,6 +142,7 @@ impl Node {
                 is_neighbour: self.is_neighbour_addr(remote),
                 is_means,
                 is_superseded: false,
+                is_retired: false,
                 up_at: now,
                 was_relayed: false,
                 keeps_us: false,
@@ -276,12 +279,22 @@ impl Node {
 
     fn retire_duplicates(&mut self, peer: NodeId) {
         let preferred = self.link_to(peer);
-        let others = self
-            .links
-            .iter()
-            .filter(|(id, link)| link.peer == peer && Some(**id) != preferred)
-            .map(|(id, _)| Output::Retire(*id));
-        self.outputs.extend(others);
+        let others: Vec<_> =
+            self.links_to(peer).into_iter().filter(|id| Some(*id) != preferred).collect();
+        for id in others {
+            self.outputs.push_back(Output::Retire(id));
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            if link.side == Side::Client && !core::mem::replace(&mut link.is_retired, true) {
+                self.send(id, NodeMessage::Retired(Retired {}));
+            }
+        }
+    }
+
+    /// The client of a link prefers another one.
+    pub(super) fn handle_retired(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id).filter(|link| link.side == Side::Server) {
+            link.is_retired = true;
+        }
     }
 
     pub(super) fn handle_link_down(&mut self, now: Instant, id: LinkId) {

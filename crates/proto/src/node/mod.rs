@@ -7,8 +7,8 @@
 //! back as an [`Input`].
 //!
 //! Two peers that dial each other at once get two links. Both sides prefer the one whose client
-//! has the lower id, and among links of the same client the newest, but none that was silent when
-//! another came; a link that is not preferred takes no new sessions and is closed by its client
+//! has the lower id, and among links of the same client the newest in that one's count, which tells
+//! the other, but none that was silent when another came; a link that is not preferred takes no new sessions and is closed by its client
 //! when idle.
 
 mod api;
@@ -189,7 +189,8 @@ impl Node {
         let links = self.by_peer.get(&peer)?.iter().copied();
         links.max_by_key(|id| {
             let link = &self.links[id];
-            (!link.is_superseded, link.client(self.id) == self.id.min(peer), *id)
+            let is_lower = link.client(self.id) == self.id.min(peer);
+            (!link.is_superseded, is_lower, !link.is_retired, *id)
         })
     }
 
@@ -280,6 +281,7 @@ impl Node {
             NodeMessage::Reserve(_) => self.handle_reserve(now, link),
             NodeMessage::Release(_) => self.handle_release(now, peer),
             NodeMessage::Need(_) => self.handle_need(now, link),
+            NodeMessage::Retired(_) => self.handle_retired(link),
             NodeMessage::Reserved(granted) => self.handle_reserved(now, link, &granted),
             NodeMessage::RelayOpen(open) => self.handle_relay_open(now, link, &open),
             NodeMessage::RelayOpened(opened) => self.handle_relay_opened(now, link, &opened),

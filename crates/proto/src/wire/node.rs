@@ -43,6 +43,8 @@ pub enum NodeMessage {
     Release(Release),
     /// The sender's owner uses the connection (type 11).
     Need(Need),
+    /// The sender, the connection's client, prefers another one to the receiver (type 12).
+    Retired(Retired),
     /// About the index (types 16 to 31).
     Index(IndexMessage),
     /// About roles (types 32 to 47).
@@ -91,6 +93,12 @@ pub struct Release {}
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Need {}
+
+/// The sender, which is the connection's client, prefers another one to the receiver. Of several
+/// that one side opened at once each side may count another one as the newest.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Retired {}
 
 /// Grants a reservation, with the limits that the relay's owner set.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -298,6 +306,7 @@ impl NodeMessage {
             Self::Homes(body) => encoder.u8(9)?.encode(body)?,
             Self::Release(body) => encoder.u8(10)?.encode(body)?,
             Self::Need(body) => encoder.u8(11)?.encode(body)?,
+            Self::Retired(body) => encoder.u8(12)?.encode(body)?,
             Self::Index(message) => return message.encode(encoder),
             Self::Role(message) => return message.encode(encoder),
         };
@@ -321,6 +330,7 @@ impl NodeMessage {
             9 => Self::Homes(decoder.decode()?),
             10 => Self::Release(decoder.decode()?),
             11 => Self::Need(decoder.decode()?),
+            12 => Self::Retired(decoder.decode()?),
             16..32 => return Ok(IndexMessage::decode(number, decoder)?.map(Self::Index)),
             32..48 => return Ok(RoleMessage::decode(number, decoder)?.map(Self::Role)),
             _ => return Ok(None),

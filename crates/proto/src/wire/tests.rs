@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::index::{Digest, Find, Found, Lacking, Offer, RecordKind, Store, StoreOutcome, Stored};
 use super::mux::{Credit, SessionClose, SessionOpen};
 use super::node::{
-    Hello, Home, Homes, Need, RefusalReason, Refused, RelayIncoming, RelayOpen, Release,
+    Hello, Home, Homes, Need, RefusalReason, Refused, RelayIncoming, RelayOpen, Release, Retired,
 };
 use super::*;
 use crate::egress::is_unicast;
@@ -99,6 +99,7 @@ fn node_message() -> impl Strategy<Value = NodeMessage> {
             }
         ),
         Just(NodeMessage::Release(Release {})),
+        Just(NodeMessage::Retired(Retired {})),
         Just(NodeMessage::Need(Need {})),
         (any::<u32>(), id())
             .prop_map(|(request, target)| NodeMessage::RelayOpen(RelayOpen { request, target })),
@@ -310,6 +311,7 @@ fn golden_vectors() {
     let refused = Refused { request: Some(9), reason: RefusalReason::NoReservation };
     assert_eq!(encode(NodeMessage::Refused(refused)), hex("0007 82 05 a2 0009 0103"));
     assert_eq!(encode(NodeMessage::Release(Release {})), hex("0003 82 0a a0"));
+    assert_eq!(encode(NodeMessage::Retired(Retired {})), hex("0003 82 0c a0"));
     assert_eq!(encode(NodeMessage::Need(Need {})), hex("0003 82 0b a0"));
     let addrs = vec!["192.0.2.1:4433".parse().unwrap()];
     let homes = vec![Home { id: NodeId::from_bytes([0xAB; 32]), addrs: addrs.clone() }];

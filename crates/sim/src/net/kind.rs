@@ -68,7 +68,7 @@ impl Kind {
     #[must_use]
     pub fn of(message: &NodeMessage) -> Self {
         match message {
-            NodeMessage::Hello(_) | NodeMessage::Need(_) => Self::Hello,
+            NodeMessage::Hello(_) | NodeMessage::Need(_) | NodeMessage::Retired(_) => Self::Hello,
             NodeMessage::Homes(_) => Self::Homes,
             NodeMessage::Reserve(_) | NodeMessage::Reserved(_) | NodeMessage::Release(_) => {
                 Self::Reservations

@@ -5,7 +5,7 @@ use super::*;
 use crate::forward::{ChannelPair, OpenError};
 use crate::wire::node::{
     Hello, Homes, RefusalReason, Refused, RelayClosed, RelayIncoming, RelayOpen, RelayOpened,
-    RelayRenew, Reserve, Reserved,
+    RelayRenew, Reserve, Reserved, Retired,
 };
 
 /// The node is number 0; its peers are the others.
@@ -489,4 +489,33 @@ fn a_home_that_is_lost_is_dialled_again_while_it_is_of_use() {
     node.input(Input::LinkDown(LinkId(1)));
     node.input(Input::Forget(id(5)));
     assert_eq!(node.node.peers.len(), 0, "nobody is sought any more");
+}
+
+#[test]
+fn of_two_links_of_one_client_that_counts_which_the_client_prefers() {
+    let retired = |outputs: &[Output]| {
+        let said = NodeMessage::Retired(Retired {});
+        let mut said = outputs.iter().filter(|output| match output {
+            Output::Send { message, .. } => *message == said,
+            _ => false,
+        });
+        said.next().is_some()
+    };
+    // The server counts the other one as the newest, until the client says.
+    let mut node = Bare::new(NodeConfig::default());
+    let (first, second) = (node.up(1), node.up(1));
+    assert_eq!(node.node.link_to(id(1)), Some(second));
+    assert!(
+        !retired(&node.say(first, NodeMessage::Hello(Hello::default()))),
+        "that is the client's to say"
+    );
+    node.say(second, NodeMessage::Retired(Retired {}));
+    assert_eq!(node.node.link_to(id(1)), Some(first));
+    // A client prefers its newest, says so once, and is not told otherwise.
+    let mut node = Bare::new(NodeConfig::default());
+    let first = node.up_with(1, Side::Client, RemoteAddr::Direct(addr(1)));
+    let second = node.up_with(1, Side::Client, RemoteAddr::Direct(addr(1)));
+    assert_eq!(node.node.link_to(id(1)), Some(second));
+    node.say(second, NodeMessage::Retired(Retired {}));
+    assert_eq!(node.node.link_to(id(1)), Some(second), "only {first:?} is retired");
 }

@@ -11,7 +11,7 @@ use crate::role::RoleConfig;
 use crate::time::UnixTime;
 use crate::wire::node::{
     Hello, Homes, RefusalReason, Refused, RelayClosed, RelayIncoming, RelayOpen, RelayOpened,
-    RelayRenew, Release, Reserve, Reserved,
+    RelayRenew, Release, Reserve, Reserved, Retired,
 };
 use crate::wire::{LENGTH_LEN, Message};
 
@@ -74,6 +74,7 @@ fn message() -> impl Strategy<Value = NodeMessage> {
         })),
         Just(NodeMessage::Reserve(Reserve {})),
         Just(NodeMessage::Release(Release {})),
+        Just(NodeMessage::Retired(Retired {})),
         index::tests::inputs::message().prop_map(NodeMessage::Index),
         crate::wire::tests::role::role_message().prop_map(NodeMessage::Role),
         ttl_s().prop_map(|ttl_s| NodeMessage::Reserved(Reserved { ttl_s, rate_bytes_per_s: 0 })),
