@@ -33,9 +33,11 @@ pub use baran_proto::egress::Net;
 pub use baran_proto::id::{IdError, NodeId, SecretKey};
 pub use baran_proto::invite::{InviteError, PeerAddr};
 pub use baran_proto::role::{Region, RoleStats};
+pub use baran_proto::time::UnixTime;
 pub use baran_proto::topic::access::capability::Rank as Capability;
 pub use baran_proto::topic::access::invite::{TopicInvite, TopicInviteError};
-pub use baran_proto::topic::id::TopicId;
+pub use baran_proto::topic::entry::KIND_MESSAGE;
+pub use baran_proto::topic::id::{EntryId, TopicId, TopicIdError};
 pub use baran_proto::topic::machine::{Member, Received, Synced, TopicError, TopicStats};
 pub use baran_store as store;
 
@@ -51,4 +53,5 @@ pub use self::status::{
     Event, IndexStatus, JoinedBy, PathInfo, PathKind, PeerStatus, PuzzleStatus, RelayStatus, Seat,
     Status,
 };
+pub use self::topic::labels::{TopicLabel, TopicLabels};
 pub use self::topic::{Joined, Messages, Since, Topic, TopicFailure};

@@ -1,5 +1,7 @@
 //! Topics: groups that talk, whoever of them is there.
 
+pub(crate) mod labels;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -375,6 +377,18 @@ impl Messages {
             self.topic.watch.news.mark_unchanged();
             if !self.read().await? && self.ready.is_empty() {
                 self.topic.watch.news.changed().await.ok()?;
+            }
+        }
+    }
+
+    /// The next entry that this node has already; `None` when there is none. Cancel-safe.
+    pub async fn next_ready(&mut self) -> Option<Received> {
+        loop {
+            if let Some(next) = self.ready.pop_front() {
+                return Some(next);
+            }
+            if !self.read().await? && self.ready.is_empty() {
+                return None;
             }
         }
     }

@@ -11,6 +11,10 @@ use clap_complete::Shell;
 
 use crate::{help, rate};
 
+pub(crate) use self::topic::{ChatArgs, TailArgs, TopicArgs, TopicCommand, TopicInviteArgs};
+
+mod topic;
+
 /// Peers reach each other directly, whatever NAT they sit behind, with nobody's server in between.
 #[derive(Debug, Parser)]
 #[command(name = "baran", version, after_long_help = help::OVERVIEW)]
@@ -78,6 +82,12 @@ pub(crate) enum Command {
     /// Find where a peer is by its id
     #[command(after_long_help = help::RESOLVE)]
     Resolve(ResolveArgs),
+    /// Take part in topics: groups that talk, whoever of them is there
+    #[command(subcommand, after_long_help = help::TOPIC)]
+    Topic(TopicCommand),
+    /// Talk in a topic, in this terminal
+    #[command(after_long_help = help::CHAT)]
+    Chat(ChatArgs),
     /// Check, compact or write out the store of a node that is stopped
     #[command(subcommand, after_long_help = help::STORE)]
     Store(StoreCommand),
@@ -351,7 +361,7 @@ pub(crate) struct GetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct AnnounceArgs {
     /// The topic: any text, the same at all who take part
-    #[arg(value_parser = topic)]
+    #[arg(value_parser = announced)]
     pub(crate) topic: String,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
@@ -362,7 +372,7 @@ pub(crate) struct AnnounceArgs {
 #[derive(Debug, Args)]
 pub(crate) struct LookupArgs {
     /// The topic
-    #[arg(value_parser = topic)]
+    #[arg(value_parser = announced)]
     pub(crate) topic: String,
     /// Peers to find at most
     #[arg(long, value_name = "N", default_value_t = 256,
@@ -394,7 +404,7 @@ fn name(text: &str) -> Result<String, String> {
     bounded(text, NAME_LEN_MAX)
 }
 
-fn topic(text: &str) -> Result<String, String> {
+fn announced(text: &str) -> Result<String, String> {
     bounded(text, TOPIC_LEN_MAX)
 }
 

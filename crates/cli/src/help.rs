@@ -199,3 +199,113 @@ An entry is {\"table\",\"key\",\"value\"}, with or without --json: the key in he
 in base64.
 
 Exit code 1 if the store is damaged or cannot be used.";
+
+pub(crate) const TOPIC: &str = "\
+A topic is a group. What one member says reaches all, by way of each other; who was away gets it
+later from whoever is there. Everybody who knows the name of a public topic may read and write
+there. A private one is encrypted; who has an invite may do what the invite says.
+
+  here    baran topic create --title club            shows an invite
+  there   baran topic join barantopic1...
+  here    baran topic send club 'hello'
+  there   baran topic tail club
+  both    baran chat club
+
+TOPIC is a name, a title, an id or the beginning of an id, at least 4 characters. `send`, `tail` and
+`chat` join a public topic of the name if there is no other.
+
+A node takes part as long as it runs, in later runs too, until `baran topic leave`. So let a daemon
+run (`baran up`): without one, a command takes part for as long as it lasts.";
+
+pub(crate) const TOPIC_CREATE: &str = "\
+Example: baran topic create --title 'our club'
+
+Whoever has the invite may write there and invite others. This node may remove members. For other
+invites: `baran topic invite`. The title stays with this node and in its invites.
+
+With --json: {\"id\",\"title\",\"invite\"}";
+
+pub(crate) const TOPIC_JOIN: &str = "\
+Example: baran topic join barantopic1aeak...
+         baran topic join birds
+
+A text that is no invite is the name of a public topic, which anybody may join who knows it.
+
+With --json: {\"id\",\"name\",\"title\",\"may\":\"relay\"|\"read\"|\"write\"|\"manage\",\"members\",
+\"online\",\"entries\"}; the name of a private topic is null.";
+
+pub(crate) const TOPIC_LIST: &str = "\
+With --json, a line for each topic: what `baran topic join` writes.";
+
+pub(crate) const TOPIC_INVITE: &str = "\
+Example: baran topic invite club --may read --expires 7d --qr
+
+Everybody who has the text can use it until it expires. What it lets do expires with it. Nobody can
+let others do more than he may himself. An invite to a public topic holds the name, so --may and
+--expires are refused.
+
+With --json: {\"topic\",\"invite\",\"may\",\"expires\",\"title\"}; \"expires\" is in seconds since 1970,
+null for never.";
+
+pub(crate) const TOPIC_MEMBERS: &str = "\
+Those that are there are marked with \u{25cf}. Anybody may take any name; the id tells who it is.
+
+With --json, a line for each
+  {\"id\",\"name\",\"me\",\"may\",\"online\",\"away\",\"neighbor\",\"removed\",\"forked\",
+   \"seq\",\"has_ours\"}
+\"seq\" is its last entry here, \"has_ours\" the last one of this node that it has said to have.";
+
+pub(crate) const TOPIC_REMOVE: &str = "\
+Example: baran topic remove club 25njqamc
+
+The members read nothing that is said from then on, and what they say counts no more. What they have
+they keep. Only who may manage the topic can do it.
+
+With --json: {\"topic\",\"removed\":[id...]}";
+
+pub(crate) const TOPIC_LEAVE: &str = "\
+This node drops all that it has of the topic, the right to be there too. To come back into a private
+one takes an invite. What was said stays with the others.
+
+With --json: {\"left\":id}";
+
+pub(crate) const TOPIC_SEND: &str = "\
+Example: baran topic send birds 'a kestrel on the church'
+         uptime | baran topic send birds -
+
+Returns when it is on this node's disk and on its way. Of standard input the last line's end is not
+sent.
+
+With --json: {\"topic\",\"seq\"}: the id, and the number in this node's log there.";
+
+pub(crate) const TOPIC_TAIL: &str = "\
+Example: baran topic tail birds --since 10m
+         baran topic tail birds --json --no-follow | jq .text
+
+Writes what was said in the order in which this node came to know it. Goes on until Ctrl-C, exit
+code 0.
+
+With --json, a line for each
+  {\"author\",\"seq\",\"time\",\"text\"}
+with \"name\" too if the author says one. \"time\" is in milliseconds since 1970, by the author's
+clock. What is no text is null and stands, in base64, in \"data\"; what is not a message has a
+\"kind\", 16 to 255, an application's.";
+
+pub(crate) const TOPIC_STATUS: &str = "\
+With --json, one object: what `baran topic join` writes, and
+  \"bytes\",\"authors\",\"epoch\",                 of the entries; how often the key was changed
+  \"neighbors\":[{\"id\",\"synced_since\"}...],   in ms since 1970; null: not in step
+  \"pushed_new\",\"pushed_duplicate\"            entries that came new, and again";
+
+pub(crate) const CHAT: &str = "\
+Example: baran chat birds --name ana
+
+  Enter           say it          Ctrl-J, Alt-Enter   a new line in it
+  PageUp, PageDown, Home, End     scroll              Up, Down   what you typed before
+  Ctrl-A, Ctrl-E  begin, end      Ctrl-W, Ctrl-U, Ctrl-K   erase a word, to the begin, to the end
+  Tab             show or hide the members            Ctrl-C, Ctrl-D   end
+  /me /who /name /invite /help /quit                  //text says /text
+
+Behind what you said: \u{2026} is being written, \u{2713} is on this node's disk, \u{2713}\u{2713} 3 has reached
+3 members, as far as they have said so, which they do every 20 s or more. Names are what members say;
+behind the dot is the beginning of the id, which is theirs alone.";

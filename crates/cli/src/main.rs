@@ -7,6 +7,7 @@
 mod args;
 mod commands;
 mod daemon;
+mod escape;
 mod help;
 mod output;
 mod progress;
@@ -24,7 +25,7 @@ use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
 use crate::args::{Cli, Command};
-use crate::commands::{about, find, pair, ping, pipe, store, up};
+use crate::commands::{about, find, pair, ping, pipe, store, topic, up};
 use crate::output::Output;
 
 /// The command line was wrong, as by convention.
@@ -84,6 +85,10 @@ fn run(cli: &Cli, start: Instant, output: Output) -> Result<bool> {
             Command::Announce(args) => find::announce(global, args, output).await.map(|()| true),
             Command::Lookup(args) => find::lookup(global, args, output).await,
             Command::Resolve(args) => find::resolve(global, args, output).await.map(|()| true),
+            Command::Topic(command) => {
+                Box::pin(topic::run(global, command, output)).await.map(|()| true)
+            }
+            Command::Chat(_) => anyhow::bail!("not there yet"),
             Command::Store(command) => store::run(global, command, output).map(|()| true),
             Command::Sim(sim) => sim.run(global.json, &mut std::io::stdout().lock()),
             Command::Completions { shell } => about::completions(*shell, output).map(|()| true),
@@ -106,7 +111,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         drop(Output::new(true).raw(&format!("{object}\n")));
     }
     // What was copied from elsewhere comes back here.
-    drop(std::io::stderr().write_all(output::escape(&text).as_bytes()));
+    drop(std::io::stderr().write_all(escape::escape(&text).as_bytes()));
     ExitCode::from(USAGE)
 }
 

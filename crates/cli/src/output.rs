@@ -1,16 +1,16 @@
 //! What commands write: one JSON object a line, or text for people.
 //!
-//! Invariant: no character that a terminal obeys leaves here, whoever wrote it. Peers choose texts
-//! that reach this program (reasons, names), and a terminal takes orders from its output. Controls
-//! (C0 but for the line feed, DEL, C1) and the marks that turn the direction of text (Unicode TR 36
-//! §3) are written as escapes, in JSON too, where they can only stand inside of strings. The one
-//! exception is data that the user asked for as it is ([`Output::bytes`]), and that never goes to a
-//! terminal.
+//! Invariant: no character that a terminal obeys leaves here, whoever wrote it. What
+//! [`escape`](crate::escape) finds bad is written as escapes, in JSON too, where it can only stand
+//! inside of strings. The one exception is data that the user asked for as it is
+//! ([`Output::bytes`]), and that never goes to a terminal.
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 
 use serde::Serialize;
+
+use crate::escape::{escape, judged};
 
 /// Where and how a command writes.
 #[derive(Debug, Clone, Copy)]
@@ -93,20 +93,14 @@ impl Output {
     }
 }
 
-/// Characters that must not reach a terminal as they are.
-fn is_dangerous(c: char) -> bool {
-    let turns = ['\u{061c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'].contains(&c);
-    let embeds = ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
-    c.is_control() || turns || embeds
-}
-
 fn json_line<T: Serialize>(item: &T) -> String {
     let json = serde_json::to_string(item).expect("our objects have text for keys");
     let mut line = String::with_capacity(json.len() + 1);
-    for c in json.chars() {
-        // All of them are within 16 bits, as JSON's escape wants.
-        if is_dangerous(c) {
-            write!(line, "\\u{:04x}", u32::from(c)).expect("writing to memory does not fail");
+    for (c, is_bad) in judged(&json) {
+        if is_bad {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(line, "\\u{unit:04x}").expect("writing to memory does not fail");
+            }
         } else {
             line.push(c);
         }
@@ -121,30 +115,21 @@ fn text_line<T: Display + ?Sized>(item: &T) -> String {
     line
 }
 
-/// `text` with an escape in the place of every character that a terminal could obey.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_dangerous(c) && c != '\n' {
-            escaped.extend(c.escape_unicode());
-        } else {
-            escaped.push(c);
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Sets the title, clears the screen by a C1 control, deletes, turns the text around.
-    const HOSTILE: &str = "a\x1b]0;t\x07\u{9b}2J\x7f\r\t\u{202e}b\u{2066}\u{200f}";
+    const HOSTILE: &str = "a\x1b]0;t\x07\u{9b}2J\x7f\r\t\u{202e}b\u{2066}\u{200f}\u{e0041}";
+
+    fn is_clean(line: &str) -> bool {
+        judged(line.trim_end_matches('\n')).all(|(_, is_bad)| !is_bad)
+    }
 
     #[test]
     fn text_from_others_cannot_command_the_terminal() {
         let line = text_line(&HOSTILE);
-        assert!(line.trim_end_matches('\n').chars().all(|c| !is_dangerous(c)), "{line:?}");
+        assert!(is_clean(&line), "{line:?}");
         assert!(line.starts_with("a\\u{1b}]0;t\\u{7}\\u{9b}2J"), "{line}");
         assert_eq!(text_line(&"übrig: 漢字 ✓\nzwei"), "übrig: 漢字 ✓\nzwei\n");
     }
@@ -152,7 +137,7 @@ mod tests {
     #[test]
     fn json_holds_the_same_text_without_the_characters() {
         let line = json_line(&serde_json::json!({ "error": HOSTILE }));
-        assert!(line.trim_end_matches('\n').chars().all(|c| !is_dangerous(c)), "{line:?}");
+        assert!(is_clean(&line), "{line:?}");
         assert_eq!(line.lines().count(), 1);
         let read: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(read["error"], HOSTILE);

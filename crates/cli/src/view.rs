@@ -225,7 +225,12 @@ fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
 pub(crate) use self::find::{Announced, FoundPeer, Kept, PairEvent, Resolved, ValueView};
 pub(crate) use self::roles::Roles;
 pub(crate) use self::status::Status;
+pub(crate) use self::topic::{
+    Created, Left, MemberView, NeighborView, Profile, Removed, Said, Sent, TopicInviteView,
+    TopicStatus, TopicView,
+};
 
 mod find;
 mod roles;
 mod status;
+pub(crate) mod topic;

@@ -91,7 +91,12 @@ async fn ask(client: &mut Client, command: Command) -> Result<Message> {
     message(&mut client.reader).await
 }
 
-fn draw(invite: &str, is_terminal: bool, output: Output) -> Result<()> {
+/// Draws an invite, if it fits the terminal.
+///
+/// # Errors
+///
+/// If it fits no QR code, or the output's reader is gone.
+pub(super) fn draw(invite: &str, is_terminal: bool, output: Output) -> Result<()> {
     let picture = qr::draw(invite, is_terminal)?;
     let size = rustix::termios::tcgetwinsize(std::io::stdout());
     let columns = size.map_or(usize::MAX, |size| usize::from(size.ws_col));

@@ -6,6 +6,7 @@ pub(crate) mod pair;
 pub(crate) mod ping;
 pub(crate) mod pipe;
 pub(crate) mod store;
+pub(crate) mod topic;
 pub(crate) mod up;
 
 use anyhow::{Context, Result, bail};

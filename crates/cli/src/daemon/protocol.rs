@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::view::{
-    Announced, FoundPeer, InviteView, Kept, PairEvent, PingLost, PipeEvent, Pong, Roles, Status,
-    Summary, ValueView,
+    Announced, Created, FoundPeer, InviteView, Kept, Left, MemberView, PairEvent, PingLost,
+    PipeEvent, Pong, Removed, Roles, Said, Sent, Status, Summary, TopicInviteView, TopicStatus,
+    TopicView, ValueView,
 };
 
 /// Protocol of pings between nodes: whatever is written on a stream comes back, to its end.
@@ -119,6 +120,119 @@ pub(crate) enum Command {
         /// How long to look for who shows it.
         timeout_ms: u64,
     },
+    /// Something about topics.
+    Topic(TopicRequest),
+}
+
+/// What to do with topics. `topic` is what the user calls one: its id or the beginning of it, its
+/// name or its title.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub(crate) enum TopicRequest {
+    /// Found a private one.
+    Create {
+        /// What to call it.
+        title: Option<String>,
+    },
+    /// Take part in one.
+    Join {
+        /// An invite, or the name of a public one.
+        what: String,
+    },
+    /// Tell which there are.
+    List,
+    /// Make an invite.
+    Invite {
+        /// To which.
+        topic: String,
+        /// What it lets do; to write if nothing is said.
+        may: Option<String>,
+        /// Seconds that it lasts.
+        expires_s: Option<u64>,
+        /// What the invited are shown; the topic's title if nothing is said.
+        title: Option<String>,
+    },
+    /// Tell who takes part.
+    Members {
+        /// In which.
+        topic: String,
+    },
+    /// Remove members.
+    Remove {
+        /// From which.
+        topic: String,
+        /// Their ids or beginnings of them.
+        members: Vec<String>,
+    },
+    /// Take part no longer.
+    Leave {
+        /// In which.
+        topic: String,
+    },
+    /// Say something.
+    Send {
+        /// In which; a public one is joined if need be.
+        topic: String,
+        /// What, in base64.
+        payload: String,
+    },
+    /// Tell what is and was said.
+    Tail {
+        /// In which; a public one is joined if need be.
+        topic: String,
+        /// From when on.
+        since: SinceWhen,
+        /// Whether to go on with what comes.
+        follow: bool,
+    },
+    /// Tell figures.
+    Status {
+        /// Of which.
+        topic: String,
+    },
+    /// Talk: [`ChatAsk`]s follow.
+    Chat {
+        /// In which; a public one is joined if need be.
+        topic: String,
+        /// What others are to see as our name; what they saw before if nothing is said.
+        name: Option<String>,
+    },
+}
+
+impl TopicRequest {
+    /// Whether the answer holds an invite, which is better with a home.
+    pub(crate) fn makes_invite(&self) -> bool {
+        matches!(self, Self::Create { .. } | Self::Invite { .. })
+    }
+}
+
+/// From when on what was said is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SinceWhen {
+    /// All that there is.
+    All,
+    /// What comes.
+    Now,
+    /// So many milliseconds ago.
+    Ago(u64),
+}
+
+/// What a chat asks for after its beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ChatAsk {
+    /// Say something.
+    Say {
+        /// Named in the answer.
+        id: u64,
+        /// What.
+        text: String,
+    },
+    /// Make an invite to write.
+    Invite,
+    /// Be called so.
+    Name(String),
 }
 
 /// How to ping.
@@ -172,6 +286,71 @@ pub(crate) enum Message {
     Resolved(Option<InviteView>),
     /// A code is shown, or has paired a peer, after which nothing follows.
     Pair(PairEvent),
+    /// Something about topics.
+    Topic(TopicAnswer),
+}
+
+/// What is answered about topics. Nothing follows unless that is said.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TopicAnswer {
+    /// One was founded.
+    Created(Created),
+    /// This node takes part in it. In a list, others follow and then [`Message::End`]; before what
+    /// was said, the rest follows.
+    Joined(TopicView),
+    /// A public topic was joined by the way; the answer follows.
+    JoinedPublic(String),
+    /// An invite. In a chat, others follow.
+    Invite(TopicInviteView),
+    /// A member; others follow, and then [`Message::End`].
+    Member(MemberView),
+    /// Members were removed.
+    Removed(Removed),
+    /// It was left.
+    Left(Left),
+    /// Something was said.
+    Sent(Sent),
+    /// Something that was said; others follow.
+    Said(Said),
+    /// Figures.
+    Status(TopicStatus),
+    /// Of a chat; others follow.
+    Chat(ChatAnswer),
+}
+
+/// What a chat is told. Others follow.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ChatAnswer {
+    /// Something that was said.
+    Said {
+        /// What.
+        said: Said,
+        /// Its place among all: about when it was said, in milliseconds since 1970, and not before
+        /// what its author had seen.
+        order: u64,
+        /// Whether it came since a chat was open here last.
+        is_new: bool,
+    },
+    /// All that there was has been told.
+    Ready,
+    /// Who takes part.
+    Members(Vec<MemberView>),
+    /// What was to be said is on this node's disk.
+    Written {
+        /// Which.
+        id: u64,
+        /// Its number in this node's log.
+        seq: u64,
+    },
+    /// Something was not done.
+    Refused {
+        /// What was to be said; null if it is about something else.
+        id: Option<u64>,
+        /// Why.
+        why: String,
+    },
 }
 
 impl fmt::Display for Command {
@@ -190,6 +369,8 @@ impl fmt::Display for Command {
             Self::Resolve { .. } => "resolve",
             Self::InviteWords => "invite --words",
             Self::JoinWords { .. } => "join",
+            Self::Topic(TopicRequest::Chat { .. }) => "chat",
+            Self::Topic(_) => "topic",
         })
     }
 }
@@ -262,6 +443,12 @@ mod tests {
             Command::Resolve { id: "i".to_owned(), timeout_ms: 1 },
             Command::InviteWords,
             Command::JoinWords { code: "c".to_owned(), timeout_ms: 1 },
+            Command::Topic(TopicRequest::List),
+            Command::Topic(TopicRequest::Tail {
+                topic: "t".to_owned(),
+                since: SinceWhen::Ago(7),
+                follow: true,
+            }),
         ] {
             let peers = vec!["p".to_owned()];
             let request =

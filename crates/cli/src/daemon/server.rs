@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use baran::data::DataDir;
 use baran::pair::PairedPeers;
-use baran::{ConnectError, Node, PeerAddr};
+use baran::{ConnectError, Node, PeerAddr, TopicLabels};
 use data_encoding::BASE64;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -23,9 +23,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::chat::Chats;
 use super::finder::{self, Limit};
 use super::protocol::{Command, Message, PING, Request, read_line, write_line};
-use super::{pairer, pinger, pipe};
+use super::{pairer, pinger, pipe, topics};
 use crate::view::{InviteView, Roles, Status};
 
 /// Clients at a time.
@@ -50,6 +51,10 @@ pub(crate) struct Server {
     pub(crate) is_daemon: bool,
     /// The peers that it was paired with.
     pub(crate) paired: PairedPeers,
+    /// What its owner calls topics, and itself in them.
+    pub(crate) labels: TopicLabels,
+    /// The chats that are open.
+    pub(super) chats: Chats,
     /// Connections to those that were paired since it started.
     kept: Mutex<JoinSet<()>>,
 }
@@ -136,7 +141,8 @@ impl Server {
     /// Serves `node` of a data directory.
     pub(crate) fn new(node: Node, network: &str, is_daemon: bool, dir: &DataDir) -> Self {
         let (network, paired) = (network.to_owned(), PairedPeers::of(dir));
-        Self { node, network, is_daemon, paired, kept: Mutex::default() }
+        let (labels, chats) = (TopicLabels::of(dir), Chats::default());
+        Self { node, network, is_daemon, paired, labels, chats, kept: Mutex::default() }
     }
 
     /// Stays connected to a peer as long as the node runs.
@@ -205,6 +211,10 @@ impl Server {
             Command::InviteWords => pairer::invite(self, reader, writer).await,
             Command::JoinWords { code, timeout_ms } => {
                 pairer::join(self, &code.parse()?, timeout_ms, reader, writer).await
+            }
+            Command::Topic(request) => {
+                self.settle(await_home && request.makes_invite()).await;
+                topics::handle(self, request, reader, writer).await
             }
             command => self.find(command, reader, writer).await,
         }

@@ -1,9 +1,14 @@
 //! The names of topics and of what is said in them.
 
 use core::fmt;
+use core::str::FromStr;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
+use thiserror::Error;
+
+use crate::id::NodeId;
 
 /// Length of the names of topics and entries in bytes.
 pub const TOPIC_ID_LEN: usize = 32;
@@ -76,6 +81,33 @@ impl ShortId {
     }
 }
 
+/// As the ids of nodes are written: 52 characters of base32.
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        NodeId::from_bytes(*self.as_bytes()).fmt(f)
+    }
+}
+
+impl FromStr for TopicId {
+    type Err = TopicIdError;
+
+    /// Reads base32 or 64 characters of hexadecimal, in any case.
+    fn from_str(text: &str) -> Result<Self, TopicIdError> {
+        let mut bytes = [0; TOPIC_ID_LEN];
+        if text.len() == 2 * TOPIC_ID_LEN {
+            let read = HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), &mut bytes);
+            return read.map(|_| Self::from_bytes(bytes)).map_err(|_| TopicIdError);
+        }
+        let id: NodeId = text.parse().map_err(|_| TopicIdError)?;
+        Ok(Self::from_bytes(*id.as_bytes()))
+    }
+}
+
+/// A text is no topic's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a topic's id has 52 characters of base32, or 64 of hexadecimal: copy it whole")]
+pub struct TopicIdError;
+
 fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().take(5).try_for_each(|byte| write!(f, "{byte:02x}"))
 }
@@ -95,5 +127,24 @@ impl fmt::Debug for EntryId {
 impl fmt::Debug for ShortId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex(f, self.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_back_from_both_texts() {
+        let id = TopicId::from_bytes([0xa7; TOPIC_ID_LEN]);
+        let text = id.to_string();
+        assert_eq!(text.len(), 52);
+        for text in [&text, &text.to_uppercase(), &"a7".repeat(32), &"A7".repeat(32)] {
+            assert_eq!(text.parse(), Ok(id), "{text}");
+        }
+        let cut = &text[1..];
+        for wrong in ["", "birds", cut, &"g7".repeat(32), &"é".repeat(32), &"1".repeat(52)] {
+            assert_eq!(wrong.parse::<TopicId>(), Err(TopicIdError), "{wrong}");
+        }
     }
 }
