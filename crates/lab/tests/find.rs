@@ -56,3 +56,11 @@ fn a_value_outlives_its_author_and_most_of_its_holders() -> Result<()> {
 fn two_dozen_elect_seats_and_outlive_the_loss_of_all() -> Result<()> {
     check_within(ELECTION_MAX, Scene::Seats)
 }
+
+/// A thousand messages by as many commands, and a cut of a minute.
+const TALK_MAX: Duration = Duration::from_secs(420);
+
+#[test]
+fn five_talk_through_absence_a_cut_and_the_loss_of_the_founder() -> Result<()> {
+    check_within(TALK_MAX, Scene::Topics)
+}

@@ -12,6 +12,7 @@ mod pairs;
 mod reborn;
 mod records;
 mod seats;
+mod topics;
 mod warm;
 
 use std::fmt::Display;
@@ -40,11 +41,13 @@ pub enum Scene {
     Records,
     /// Two dozen vote seats in, and lose all of them at once.
     Seats,
+    /// Five talk in a topic, one misses much, the network is cut in two, the founder goes.
+    Topics,
 }
 
 impl Scene {
     /// Each of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Warm,
         Self::Reborn,
         Self::Lan,
@@ -52,6 +55,7 @@ impl Scene {
         Self::Clocks,
         Self::Records,
         Self::Seats,
+        Self::Topics,
     ];
 
     /// The name in tables and on the command line.
@@ -65,6 +69,7 @@ impl Scene {
             Self::Clocks => "clocks",
             Self::Records => "records",
             Self::Seats => "seats",
+            Self::Topics => "topics",
         }
     }
 
@@ -91,6 +96,7 @@ impl Scene {
             Self::Clocks => Box::pin(clocks::play(dir, report)).await,
             Self::Records => Box::pin(records::play(dir, report)).await,
             Self::Seats => Box::pin(seats::play(dir, report)).await,
+            Self::Topics => Box::pin(topics::play(dir, report)).await,
         }
     }
 }

@@ -55,6 +55,7 @@ impl Topics {
         let mut presence = Presence::new(room.said_ms, epoch, status, room.seen(self.me));
         presence.is_leaving = is_leaving;
         let presence = presence.sign(&self.secret, &self.network, topic).encode();
+        room.our_presence = presence.clone();
         for peer in room.next_on_the_tree(None) {
             self.send(topic, peer, TopicBody::Presence(presence.clone()));
         }
@@ -68,10 +69,13 @@ impl Topics {
     pub(super) fn greet(&mut self, now: Instant, topic: TopicId, peer: NodeId) {
         let Some(room) = self.rooms.get(&topic) else { return };
         let known: Vec<_> = room.presences.values().take(SMALL).map(Presence::encode).collect();
-        for presence in known {
+        let ours = room.our_presence.clone();
+        if ours.is_empty() {
+            self.set_presence(now, topic, Duration::from_millis(200));
+        }
+        for presence in known.into_iter().chain([ours]).filter(|presence| !presence.is_empty()) {
             self.send(topic, peer, TopicBody::Presence(presence));
         }
-        self.set_presence(now, topic, Duration::from_millis(200));
     }
 
     /// A member says that it is there; it is passed on to the other neighbours, once.

@@ -52,6 +52,9 @@ pub(crate) const NUMBERS_FROM: u64 = 1 << 63;
 /// Members asked of the index at a time.
 const SAMPLE: usize = 16;
 
+/// Pause before members are asked for again when nobody could be asked.
+const MEMBERS_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long a peer that was banned is not listened to.
 const BAN: Duration = Duration::from_secs(600);
 
@@ -63,6 +66,8 @@ const BANS_MAX: usize = 1_024;
 enum Timer {
     /// Of a topic's gossip.
     Gossip(TopicId),
+    /// Ask the index for members, of which nobody could be asked.
+    Members(TopicId),
     /// Compare with a neighbour.
     Repair(TopicId),
     /// Say that we are there.
@@ -207,9 +212,8 @@ impl Topics {
         }
         self.say_presence(now, topic, true);
         let Some(room) = self.rooms.remove(&topic) else { return };
-        for timer in [Timer::Gossip(topic), Timer::Repair(topic), Timer::Presence(topic)] {
-            self.timers.stop(timer);
-        }
+        let timers = [Timer::Gossip, Timer::Members, Timer::Repair, Timer::Presence];
+        timers.into_iter().for_each(|timer| self.timers.stop(timer(topic)));
         self.queries.retain(|_, of| *of != topic);
         self.outputs.push_back(Output::Index(index::Command::Cancel(room.announcement)));
         self.part_from_all(topic);
@@ -250,15 +254,13 @@ impl Topics {
             index::Event::Done { query, .. } => {
                 self.queries.remove(&query);
             }
-            // An announcement is tried again by the index, members are asked for again by gossip.
             index::Event::NotJoined(query) | index::Event::Failed { query, .. } => {
-                let is_announcement = self
-                    .queries
-                    .get(&query)
-                    .and_then(|topic| self.rooms.get(topic))
-                    .is_some_and(|room| room.announcement == query);
-                if !is_announcement {
+                let Some(topic) = self.queries.get(&query).copied() else { return };
+                // The index itself announces us again.
+                if self.rooms.get(&topic).is_none_or(|room| room.announcement != query) {
                     self.queries.remove(&query);
+                    // Sooner than gossip would: a node that has just started is joined soon.
+                    self.timers.set(Timer::Members(topic), now + MEMBERS_AGAIN);
                 }
             }
             index::Event::Kept { .. } => {}
@@ -342,6 +344,7 @@ impl Topics {
                         self.drain_room(now, topic);
                     }
                 }
+                Timer::Members(topic) => self.look_for_members(topic),
                 Timer::Repair(topic) => self.compare(now, topic),
                 Timer::Presence(topic) => self.say_presence(now, topic, false),
             }

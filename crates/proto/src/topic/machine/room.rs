@@ -106,6 +106,8 @@ pub(super) struct Room {
     pub(super) outbox: VecDeque<Draft>,
     pub(super) writing: Vec<(Option<RequestId>, Signed)>,
     pub(super) presences: FlatMap<NodeId, Presence>,
+    /// Our last one, as it travels; empty if we have said none.
+    pub(super) our_presence: Bytes,
     /// What we say of ourselves.
     pub(super) status: Bytes,
     /// Time of our last presence, and of our last one for news.
@@ -138,6 +140,7 @@ impl Room {
             outbox: VecDeque::new(),
             writing: Vec::new(),
             presences: FlatMap::new(),
+            our_presence: Bytes::new(),
             status: Bytes::new(),
             said_ms: 0,
             pushed: (0, 0),
