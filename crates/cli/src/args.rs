@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::{help, rate};
 
+pub(crate) use self::topic::name as member_name;
 pub(crate) use self::topic::{ChatArgs, TailArgs, TopicArgs, TopicCommand, TopicInviteArgs};
 
 mod topic;

@@ -5,6 +5,7 @@
 //! one that they start for themselves, by the same words.
 
 mod args;
+mod chat;
 mod commands;
 mod daemon;
 mod escape;
@@ -16,7 +17,7 @@ mod rate;
 mod serve;
 mod view;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    log(cli.global.verbose);
+    // What is logged to the screen of a chat would spoil it.
+    if !(matches!(cli.command, Command::Chat(_)) && std::io::stderr().is_terminal()) {
+        log(cli.global.verbose);
+    }
     let output = Output::new(cli.global.json);
     let output = if matches!(cli.command, Command::Pipe(_)) { output.on_stderr() } else { output };
     if let Command::Join(join) = &cli.command
@@ -88,7 +92,7 @@ fn run(cli: &Cli, start: Instant, output: Output) -> Result<bool> {
             Command::Topic(command) => {
                 Box::pin(topic::run(global, command, output)).await.map(|()| true)
             }
-            Command::Chat(_) => anyhow::bail!("not there yet"),
+            Command::Chat(args) => Box::pin(chat::run(global, args, output)).await.map(|()| true),
             Command::Store(command) => store::run(global, command, output).map(|()| true),
             Command::Sim(sim) => sim.run(global.json, &mut std::io::stdout().lock()),
             Command::Completions { shell } => about::completions(*shell, output).map(|()| true),

@@ -22,7 +22,7 @@ use crate::output::Output;
 /// # Errors
 ///
 /// If there is none.
-async fn open(
+pub(crate) async fn open(
     global: &Global,
     args: &NodeArgs,
     output: Output,
@@ -34,7 +34,8 @@ async fn open(
     }
 }
 
-fn unexpected(message: &Message) -> anyhow::Error {
+/// The node said what it is not asked.
+pub(crate) fn unexpected(message: &Message) -> anyhow::Error {
     anyhow::anyhow!("the node gave an unexpected answer: {message:?}")
 }
 

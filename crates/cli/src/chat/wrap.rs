@@ -1,0 +1,77 @@
+//! Lines that fit a number of columns.
+
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// Breaks a line between words where it can, into a first line of `first` columns and others of
+/// `rest`. One line at least; a character that is wider than that stands alone.
+pub(super) fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut line, mut limit) = (String::new(), first);
+    let (mut width, mut word) = (0, None);
+    for grapheme in text.graphemes(true) {
+        let columns = grapheme.width();
+        while width + columns > limit && !line.is_empty() {
+            let tail = match word.take() {
+                // A blank that does not fit is the break itself.
+                _ if grapheme == " " => String::new(),
+                Some(word) => line.split_off(word),
+                None => String::new(),
+            };
+            lines.push(line.trim_end_matches(' ').to_owned());
+            (line, limit) = (tail, rest);
+            width = line.width();
+        }
+        if grapheme == " " && line.is_empty() && !lines.is_empty() {
+            continue;
+        }
+        line.push_str(grapheme);
+        width += columns;
+        if grapheme == " " {
+            word = Some(line.len());
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn lines_break_between_words_and_in_words_that_are_too_long() {
+        for (text, first, rest, expect) in [
+            ("", 5, 5, &[""][..]),
+            ("one two", 7, 7, &["one two"]),
+            ("one two", 6, 6, &["one", "two"]),
+            ("one two", 3, 3, &["one", "two"]),
+            ("one two three", 4, 9, &["one", "two three"]),
+            ("abcdefgh", 3, 4, &["abc", "defg", "h"]),
+            ("a abcdef", 4, 4, &["a", "abcd", "ef"]),
+            ("漢字漢字", 5, 4, &["漢字", "漢字"]),
+            ("漢", 1, 1, &["漢"]),
+        ] {
+            assert_eq!(wrap(text, first, rest), expect, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_fits_and_nothing_but_blanks_is_lost(
+            text in "[a-c 漢e\u{301}]{0,60}",
+            first in 2_usize..20,
+            rest in 2_usize..20,
+        ) {
+            let lines = wrap(&text, first, rest);
+            for (n, line) in lines.iter().enumerate() {
+                let limit = if n == 0 { first } else { rest };
+                prop_assert!(line.width() <= limit, "{line:?} of {lines:?}");
+            }
+            let squeeze = |text: &str| text.replace(' ', "");
+            prop_assert_eq!(squeeze(&lines.concat()), squeeze(&text));
+        }
+    }
+}
