@@ -204,20 +204,6 @@ fn figures(run: &Run<'_>, topic: TopicId, said: &[Said], hearing: &Hearing, repo
             let (read, _) = node.topics().read(topic, 0, usize::MAX, usize::MAX)?;
             Some(read.len() as u64)
         });
-        if is_settled && read.unwrap_or_default() < expect && std::env::var_os("DBG").is_some() {
-            let node = host.node().unwrap();
-            let stats = node.topics().stats(topic).unwrap();
-            eprintln!(
-                "{:?} {:?} on since {:?} neighbors {} entries {} pushed {:?} synced {:?}",
-                host.id,
-                read,
-                host.since,
-                stats.synced.len(),
-                stats.entries,
-                stats.pushed,
-                stats.synced
-            );
-        }
         if is_settled {
             have += read.unwrap_or_default().min(expect);
             all += expect;
