@@ -249,8 +249,7 @@ mod tests {
         assert_eq!(since("10m"), Ok(SinceWhen::Ago(600_000)));
         assert_eq!(since("all"), Ok(SinceWhen::All));
         assert_eq!(expiry("7d"), Ok(604_800));
-        for wrong in ["", "7", "d", "-1d", "1w", "1é", "99999999999999999999d", "213503982334601d"]
-        {
+        for wrong in ["", "7", "d", "-1d", "1w", "1é", "99999999999999999999d"] {
             since(wrong).unwrap_err();
         }
         expiry("0s").unwrap_err();

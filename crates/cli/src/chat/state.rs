@@ -168,6 +168,10 @@ impl Chat {
             self.pending.retain(|pending| pending.seq != Some(said.seq));
         }
         let is_away = self.is_ready && self.scroll > 0;
+        if !is_ours && is_away && self.new_from.is_none() {
+            // The line that marks it.
+            self.scroll += 1;
+        }
         if !is_ours && (is_new && !self.is_ready || is_away) {
             self.new_from = Some(self.new_from.map_or(order, |from| from.min(order)));
         }
@@ -405,4 +409,4 @@ fn unix_ms() -> u64 {
 
 #[cfg(test)]
 #[path = "state_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -6,33 +6,39 @@ use unicode_width::UnicodeWidthStr;
 /// Breaks a line between words where it can, into a first line of `first` columns and others of
 /// `rest`. One line at least; a character that is wider than that stands alone.
 pub(super) fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
+    let graphemes: Vec<_> = text.graphemes(true).collect();
     let mut lines = Vec::new();
-    let (mut line, mut limit) = (String::new(), first);
-    let (mut width, mut word) = (0, None);
-    for grapheme in text.graphemes(true) {
-        let columns = grapheme.width();
-        while width + columns > limit && !line.is_empty() {
-            let tail = match word.take() {
-                // A blank that does not fit is the break itself.
-                _ if grapheme == " " => String::new(),
-                Some(word) => line.split_off(word),
-                None => String::new(),
-            };
+    let mut left = &graphemes[..];
+    while !left.is_empty() || lines.is_empty() {
+        let limit = if lines.is_empty() { first } else { rest };
+        let (line, after) = left.split_at(fitting(left, limit));
+        let line = line.concat();
+        left = after;
+        if !left.is_empty() {
+            // Blanks at a break are the break.
+            let blanks = left.iter().take_while(|grapheme| **grapheme == " ").count();
+            left = &left[blanks..];
             lines.push(line.trim_end_matches(' ').to_owned());
-            (line, limit) = (tail, rest);
-            width = line.width();
-        }
-        if grapheme == " " && line.is_empty() && !lines.is_empty() {
-            continue;
-        }
-        line.push_str(grapheme);
-        width += columns;
-        if grapheme == " " {
-            word = Some(line.len());
+        } else {
+            lines.push(line);
         }
     }
-    lines.push(line);
     lines
+}
+
+/// How many of these characters the next line takes.
+fn fitting(graphemes: &[&str], limit: usize) -> usize {
+    let (mut width, mut word) = (0, 0);
+    for (at, grapheme) in graphemes.iter().enumerate() {
+        width += grapheme.width();
+        if width > limit && at > 0 {
+            return if *grapheme == " " || word == 0 { at } else { word };
+        }
+        if *grapheme == " " {
+            word = at + 1;
+        }
+    }
+    graphemes.len()
 }
 
 #[cfg(test)]

@@ -131,10 +131,10 @@ impl Asking<'_> {
 
     fn write(&self, answer: TopicAnswer) -> Result<()> {
         let output = self.output;
-        Ok(match answer {
+        match answer {
             TopicAnswer::Created(created) => {
                 output.item(&created)?;
-                output.hint("for others, there: baran topic join INVITE");
+                output.hint("others take part by: baran topic join INVITE");
             }
             TopicAnswer::Joined(topic) => output.item(&topic)?,
             TopicAnswer::Invite(invite) => output.item(&invite)?,
@@ -147,7 +147,8 @@ impl Asking<'_> {
             other @ (TopicAnswer::JoinedPublic(_) | TopicAnswer::Chat(_)) => {
                 return Err(unexpected(&Message::Topic(other)));
             }
-        })
+        }
+        Ok(())
     }
 
     async fn invite(&self, args: &TopicInviteArgs) -> Result<()> {
