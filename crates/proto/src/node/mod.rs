@@ -8,7 +8,8 @@
 //!
 //! Two peers that dial each other at once get two links. Both sides prefer the one whose client
 //! has the lower id, and among links of the same client the newest in that one's count, which tells
-//! the other, but none that was silent when another came; a link that is not preferred takes no new sessions and is closed by its client
+//! the other, but none that was silent when another came; a link that is not preferred takes no new
+//! sessions and is closed by its client
 //! when idle.
 
 mod api;

@@ -8,8 +8,8 @@
 //! before it, prove that the author *forked* its log ([`ForkProof`]): it told two stories. It is
 //! quarantined: nothing more of it is applied.
 //!
-//! Invariants: what is applied follows what was applied before it; an entry is applied once; what is
-//! kept stays below [`LogConfig`]'s limits once [`Log::trim`] was called.
+//! Invariants: what is applied follows what was applied before it; an entry is applied once; what
+//! is kept stays below [`LogConfig`]'s limits once [`Log::trim`] was called.
 
 mod fork;
 #[cfg(test)]

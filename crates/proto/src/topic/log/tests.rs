@@ -199,7 +199,9 @@ fn a_restart_goes_on_where_the_disk_ends() {
 
 proptest! {
     #[test]
-    fn whatever_the_order_all_end_alike(order in Just((0..30).collect::<Vec<usize>>()).prop_shuffle()) {
+    fn whatever_the_order_all_end_alike(
+        order in Just((0..30).collect::<Vec<usize>>()).prop_shuffle(),
+    ) {
         let all: Vec<_> = (1..=3).flat_map(|author| chain(author, 10)).collect();
         let mut one = log(LogConfig::default());
         for entry in &all {
