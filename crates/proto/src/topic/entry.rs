@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The entries of one author in one topic are its *log*: numbered from 1, each naming the one
-//! before by its BLAKE3 hash, so that nobody can put another in its place unseen, its author included.
+//! before by its BLAKE3 hash, so that nobody can put another in its place unseen, its author
+//! included.
 //! `heads` are the entries of others that the author had seen and that none of its entries before
 //! named: a frontier, from which follows what it knew. Network and topic are signed but do not
 //! travel: who reads an entry knows both.

@@ -1,8 +1,8 @@
 //! All nodes share a topic and talk: who hears what, when, and at what cost.
 //!
 //! Counted are members that were on for a while when something was said: who has just come finds
-//! its neighbours first, and gets what was said by comparing with them. At the end everybody who is on
-//! and honest should have everything that history holds.
+//! its neighbours first, and gets what was said by comparing with them. At the end everybody who is
+//! on and honest should have everything that history holds.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
