@@ -68,7 +68,7 @@ fn args() -> Outcome<Args> {
     let mut args = Args { members: 30, messages: 600, rate: 50, bytes: 1_024 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} wants a number"));
+        let mut value = || words.next().ok_or_else(|| format!("{word} wants a number"));
         match word.as_str() {
             "--members" => args.members = value()?.parse()?,
             "--messages" => args.messages = value()?.parse()?,
@@ -150,7 +150,11 @@ async fn talk(rooms: &[Joined], args: Args) -> Outcome<(Vec<Duration>, u64, f64)
     Ok((times, sent()? - wire, process_cpu_ns() - cpu))
 }
 
-/// Bytes that the loopback interface carried.
+/// Bytes that the loopback interface of this network namespace carried.
 fn sent() -> Outcome<u64> {
-    Ok(std::fs::read_to_string("/proc/self/net/dev")?.trim().parse()?)
+    let table = std::fs::read_to_string("/proc/self/net/dev")?;
+    let line = table.lines().find_map(|line| line.trim().strip_prefix("lo:"));
+    // Eight columns of what was received come first.
+    let sent = line.and_then(|line| line.split_ascii_whitespace().nth(8));
+    Ok(sent.ok_or("the system does not tell what loopback carries")?.parse()?)
 }

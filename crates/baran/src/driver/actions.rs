@@ -126,7 +126,7 @@ impl Driver {
     fn report(&mut self, event: node::Event) {
         let event = match event {
             node::Event::Index(event) => return self.answer(event),
-            node::Event::Topic(event) => return self.report_topic(event),
+            node::Event::Topic(event) => return self.report_topic(&event),
             node::Event::NotReached(peer) => return self.disk.peer_failed(peer),
             node::Event::Joined { how, peers } => {
                 let by = JoinedBy::from(how);

@@ -70,7 +70,9 @@ impl std::fmt::Debug for Make {
 }
 
 /// Looks at the topics of a node, at a moment by its clock, and answers by its own way.
-pub(crate) struct Look(pub(crate) Box<dyn FnOnce(&topic::Topics, Instant) + Send>);
+pub(crate) struct Look(pub(crate) Looking);
+
+type Looking = Box<dyn FnOnce(&topic::Topics, Instant) + Send>;
 
 impl std::fmt::Debug for Look {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -223,9 +225,9 @@ impl Driver {
         }
     }
 
-    pub(super) fn report_topic(&mut self, event: topic::Event) {
+    pub(super) fn report_topic(&mut self, event: &topic::Event) {
         let bump = |sender: &watch::Sender<u64>| sender.send_modify(|n| *n = n.wrapping_add(1));
-        let (request, result) = match event {
+        let (request, result) = match *event {
             topic::Event::Joined { request, .. } => (request, Ok(0)),
             topic::Event::Sent { request, seq, .. } => (request, Ok(seq)),
             topic::Event::Failed { request, error } => (request, Err(error)),

@@ -121,6 +121,10 @@ impl Signed {
     ///
     /// If it is not an entry within the limits, spelled as [`Signed::sign`] does: one entry has one
     /// name.
+    ///
+    /// # Panics
+    ///
+    /// Never.
     pub fn decode(bytes: Bytes) -> Result<Self, EntryError> {
         if bytes.len() > ENTRY_LEN_MAX {
             return Err(EntryError::TooLarge);
@@ -317,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_largest_entry_is_read_and_a_larger_one_is_not() {
-        let heads = (0..HEADS_MAX as u8).map(|n| (NodeId::from_bytes([n; 32]), u64::MAX)).collect();
+        let heads = (0..32).map(|n| (NodeId::from_bytes([n; 32]), u64::MAX)).collect();
         let chain = Some(Bytes::from(vec![1; CHAIN_LEN_MAX]));
         let full = second(vec![2; PAYLOAD_LEN_MAX]);
         let signed = entry(Draft { heads, chain, epoch: u32::MAX, kind: 255, ..full });

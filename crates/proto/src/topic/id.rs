@@ -60,6 +60,10 @@ impl EntryId {
     }
 
     /// How members speak of it.
+    ///
+    /// # Panics
+    ///
+    /// Never.
     #[must_use]
     pub fn short(&self) -> ShortId {
         let short: [u8; SHORT_LEN] = *self.0.first_chunk().expect("32 bytes have 16");

@@ -85,6 +85,10 @@ impl Presence {
     }
 
     /// As it travels: at most [`PRESENCE_LEN_MAX`] bytes within the limits of its fields.
+    ///
+    /// # Panics
+    ///
+    /// Never.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         minicbor::to_vec(self).expect("writing to memory cannot fail").into()

@@ -377,7 +377,7 @@ impl Log {
 
     /// Lets the log of an author end before `entry`, whatever was there.
     fn rebase(&mut self, author: NodeId, entry: &Signed) {
-        let id = entry.backlink().unwrap_or(EntryId::from_bytes([0; 32]));
+        let id = entry.backlink().unwrap_or_else(|| EntryId::from_bytes([0; 32]));
         let old = self.authors.remove(&author);
         if let Some(old) = old {
             for gone in &old.entries {

@@ -58,7 +58,7 @@ impl Topics {
             }
             // Whoever sent it has what comes before it.
             Fate::Waits => self.compare_with(topic, from),
-            Fate::Forked(proof) => self.forked(now, topic, *proof, Some(from)),
+            Fate::Forked(proof) => self.forked(now, topic, &proof, Some(from)),
             Fate::Bad(weight) => self.bad(now, topic, from, weight),
         }
     }
@@ -100,7 +100,7 @@ impl Topics {
         }
         let forks = self.rooms.get_mut(&topic).map(|room| core::mem::take(&mut room.forks));
         for proof in forks.unwrap_or_default() {
-            self.forked(now, topic, proof, from);
+            self.forked(now, topic, &proof, from);
         }
         if !writes.is_empty() {
             self.event(Event::News { topic, next });
@@ -274,7 +274,7 @@ impl Topics {
             }
             Fate::Known | Fate::Waits => 0,
             Fate::Forked(proof) => {
-                self.forked(now, topic, *proof, Some(from));
+                self.forked(now, topic, &proof, Some(from));
                 0
             }
             Fate::Bad(weight) => weight,
@@ -294,17 +294,17 @@ impl Topics {
         match ForkProof::from_entries(a, b) {
             Ok(proof) if room.log.is_quarantined(proof.author()) => {}
             Ok(proof) if proof.verify(&self.network, topic) => {
-                self.forked(now, topic, proof, Some(from));
+                self.forked(now, topic, &proof, Some(from));
             }
             Ok(_) | Err(_) => self.bad(now, topic, from, WEIGHT_FORGED),
         }
     }
 
     /// An author is not to be believed any more: everybody is shown why.
-    fn forked(&mut self, now: Instant, topic: TopicId, proof: ForkProof, from: Option<NodeId>) {
+    fn forked(&mut self, now: Instant, topic: TopicId, proof: &ForkProof, from: Option<NodeId>) {
         let author = proof.author();
         let Some(room) = self.rooms.get_mut(&topic) else { return };
-        room.log.quarantine(&proof);
+        room.log.quarantine(proof);
         let action = room.author_action(author);
         let (a, b) = proof.entries();
         let others: Vec<_> =

@@ -2,8 +2,8 @@
 //!
 //! They compare a digest of all heads. If it differs, they compare ranges of the authors, each
 //! split in [`SPLIT`] until few enough are left to be named (Meyer, *Range-Based Set
-//! Reconciliation*, 2023), so that the cost follows the differences and not the authors. Then each asks for what it
-//! lacks, in batches, one at a time: who fetches sets the pace.
+//! Reconciliation*, 2023), so that the cost follows the differences and not the authors. Then
+//! each asks for what it lacks, in batches, one at a time: who fetches sets the pace.
 //!
 //! Where the other's history begins later than ours ends, our log begins anew there.
 //!
