@@ -140,8 +140,8 @@ impl Chat {
             TopicAnswer::Invite(invite) => {
                 // Beside the members it could not be copied.
                 self.has_side = false;
-                let text = "for whom you want here; Tab shows the members again";
-                self.notice(format!("{text}\nbaran topic join {}", escape::name(&invite.invite)));
+                let text = "whoever has this can write here; Tab shows the members again";
+                self.notice(format!("{text}\n{}", escape::name(&invite.invite)));
             }
             TopicAnswer::JoinedPublic(name) => {
                 let name = escape::name(&name);
