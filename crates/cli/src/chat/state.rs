@@ -25,9 +25,10 @@ const TAG_MIN: usize = 4;
 const HELP: &str = "\
 /me TEXT says what you do, /who tells who takes part, /name NAME is what others call you, /invite \
 makes an invite, /quit ends; //text says /text
-PageUp, PageDown, Home and End scroll; Up and Down bring back what you typed; Ctrl-J is a new line; \
-Tab shows or hides the members
-… is being written, ✓ is on this node's disk, ✓✓ 3 has reached 3 members as far as they have said so";
+PageUp, PageDown, Home and End scroll; Up and Down bring back what you typed; Ctrl-J is a new \
+line; Tab shows or hides the members
+… is being written, ✓ is on this node's disk, ✓✓ 3 has reached 3 members as far as they have \
+said so";
 
 /// What is to be done after a key.
 #[derive(Debug, PartialEq, Eq)]
