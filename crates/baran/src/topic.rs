@@ -8,7 +8,7 @@ use std::time::Duration;
 use baran_proto::id::SecretKey;
 use baran_proto::time::{Instant, UnixTime};
 use baran_proto::topic::access::{Access, AccessError};
-use baran_proto::topic::entry::KIND_MESSAGE;
+use baran_proto::topic::entry::{KIND_CONTROL, KIND_HERE, KIND_MESSAGE};
 use baran_proto::topic::machine::{Command as TopicCommand, RequestId, Topics};
 use baran_proto::topic::order::Causal;
 use bytes::Bytes;
@@ -404,6 +404,12 @@ impl Messages {
         let Some(from) = self.cursor else {
             let look = move |topics: &Topics, _| topics.read(id, u64::MAX, 0, 0);
             self.cursor = Some(self.topic.node.look(look).await.ok()??.1);
+            if let Some(causal) = &mut self.causal {
+                // What was said before is not waited for.
+                for (author, seq) in self.topic.synced().await.ok()?.1 {
+                    drop(causal.skip(author, seq));
+                }
+            }
             return Some(true);
         };
         let look = move |topics: &Topics, _| topics.read(id, from, READ_MAX, READ_BYTES_MAX);
@@ -413,18 +419,22 @@ impl Messages {
             Since::Time(oldest) => oldest,
             Since::Start | Since::Now => 0,
         };
+        let is_wanted = |entry: &Received| {
+            let is_about_topic = matches!(entry.kind, KIND_CONTROL | KIND_HERE);
+            entry.time_ms >= oldest && !is_about_topic
+        };
         match &mut self.causal {
-            None => self.ready.extend(read.into_iter().filter(|entry| entry.time_ms >= oldest)),
+            None => self.ready.extend(read.into_iter().filter(is_wanted)),
             Some(causal) => {
                 let dropped =
                     self.topic.node.look(move |topics, _| topics.trimmed(id)).await.ok()?;
                 for (author, seq) in dropped {
-                    self.ready.extend(causal.skip(author, seq));
+                    self.ready.extend(causal.skip(author, seq).into_iter().filter(is_wanted));
                 }
                 for entry in read {
                     let (author, seq, heads) = (entry.author, entry.seq, entry.heads.clone());
                     let due = causal.push(author, seq, heads, entry);
-                    self.ready.extend(due.into_iter().filter(|entry| entry.time_ms >= oldest));
+                    self.ready.extend(due.into_iter().filter(is_wanted));
                 }
             }
         }

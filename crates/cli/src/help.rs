@@ -306,7 +306,6 @@ Example: baran chat birds --name ana
   Tab             show or hide the members            Ctrl-C, Ctrl-D   end
   /me /who /name /invite /help /quit                  //text says /text
 
-Behind what you said: \u{2026} is being written, \u{2713} is on this node's disk,
-\u{2713}\u{2713} 3 has reached 3 members, as far as they have said so, which they
-do every 20 s or more. Names are what members say; behind the dot
-is the beginning of the id, which is theirs alone.";
+Behind what you said: … is being written, ✓ is on this node's disk, ✓✓ 3 has reached 3 members, as
+far as they have said so, which they do every 20 s or more. Names are what members say; behind the
+dot is the beginning of the id, which is theirs alone.";

@@ -4,9 +4,14 @@
 
 mod common;
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{Daemon, Home, PATIENCE, SpawnPiped, failure, feed, finish, json};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::Value;
 
 /// Two daemons that know each other.
@@ -194,4 +199,64 @@ fn without_a_daemon_topics_are_kept_for_later() {
     let (code, lines) = json(&mut home.node(&["topic", "tail", "diary", "--no-follow"]));
     assert_eq!((code, lines.len()), (0, 1), "{lines:?}");
     assert_eq!(lines[0]["text"], "rain");
+}
+
+#[test]
+fn a_chat_talks_and_gives_the_terminal_back() {
+    let ([here, there], daemons) = pair();
+    one(&here, &["topic", "join", "birds"]);
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = File::options().read(true).write(true).open(name).unwrap();
+    tcsetwinsize(&theirs, size).unwrap();
+    let ends = [&theirs, &theirs, &theirs].map(|end| end.try_clone().unwrap());
+    let mut command = here.command(&["chat", "birds", "--name", "ana"]);
+    let [stdin, stdout, stderr] = ends;
+    let mut chat = command.spawn_with(stdin, stdout, stderr);
+    // The command's ends are closed here, so that ours ends with the process.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut ours = File::from(ours);
+    let mut reader = ours.try_clone().unwrap();
+    let shown = std::thread::spawn(move || {
+        let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+        while let Ok(len @ 1..) = reader.read(&mut piece) {
+            bytes.extend_from_slice(&piece[..len]);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    // It has the terminal once nothing is echoed any more.
+    let is_raw = || !tcgetattr(&theirs).unwrap().local_modes.contains(LocalModes::ECHO);
+    let deadline = Instant::now() + PATIENCE;
+    while !is_raw() {
+        assert!(Instant::now() < deadline, "it does not take the terminal");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ours.write_all(b"/me sees a kestrel\r").unwrap();
+    let tail = there.command(&["topic", "tail", "birds", "--json"]).spawn_piped();
+    let mut tail = Daemon::read(tail);
+    let said = tail.until(|said| said["text"] == "/me sees a kestrel");
+    assert_eq!(said["author"], *daemons[0].id);
+    let members = until(&there, &["topic", "members", "birds"], |lines| {
+        lines.iter().any(|member| member["name"] == "ana" && member["away"] == false)
+    });
+    assert!(members.iter().any(|member| member["id"] == *daemons[0].id), "{members:?}");
+    one(&there, &["topic", "send", "birds", "\u{1b}]0;owned\u{7}seen"]);
+    until(&here, &["topic", "tail", "birds", "--no-follow"], |lines| lines.len() == 2);
+    std::thread::sleep(Duration::from_millis(300));
+    chat.signal("TERM");
+    assert_eq!(chat.wait(PATIENCE), 0);
+    assert!(!is_raw(), "the terminal is as it was");
+    drop(theirs);
+    let shown = shown.join().unwrap();
+    assert!(shown.contains("\u{1b}[?1049h") && shown.contains("\u{1b}[?1049l"), "{shown:?}");
+    assert!(shown.contains("sees") && shown.contains("\\u{1b}]0;owned\\u{7}seen"), "{shown:?}");
+    assert!(!shown.contains("\u{1b}]0;"), "{shown:?}");
+    let away = |lines: &[Value]| {
+        lines.iter().any(|member| member["name"] == "ana" && member["away"] == true)
+    };
+    until(&there, &["topic", "members", "birds"], away);
+    end(daemons);
 }

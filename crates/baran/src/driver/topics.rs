@@ -176,6 +176,9 @@ impl Driver {
     pub(super) fn send_topic(&mut self, id: LinkId, message: TopicMessage) {
         let Some(link) = self.links.get(&id) else { return };
         let links = &mut self.topic_links;
+        if links.out.get(&id).is_some_and(|out| out.task.is_finished()) {
+            links.out.remove(&id);
+        }
         let out = links.out.entry(id).or_insert_with(|| start(link, links.heard.clone()));
         let is_data = matches!(
             message.body,

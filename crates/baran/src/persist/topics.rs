@@ -65,5 +65,7 @@ fn restore_one(
         let id = key.get(TOPIC_ID_LEN..).and_then(|id| <[u8; ID_LEN]>::try_from(id).ok());
         authors.extend(id.map(|id| (NodeId::from_bytes(id), Bytes::from(value))));
     }
-    Ok(RestoredTopic { state: state.into(), entries, authors })
+    let topic = <[u8; TOPIC_ID_LEN]>::try_from(&topic[..]).map(TopicId::from_bytes);
+    let topic = topic.unwrap_or_else(|_| TopicId::from_bytes([0; TOPIC_ID_LEN]));
+    Ok(RestoredTopic { topic, state: state.into(), entries, authors })
 }

@@ -25,11 +25,10 @@ const TAG_MIN: usize = 4;
 const HELP: &str = "\
 /me TEXT says what you do, /who tells who takes part, /name NAME is what others call you, /invite \
 makes an invite, /quit ends; //text says /text
-PageUp, PageDown, Home and End scroll; Up and Down bring back what you typed; \
-Ctrl-J is a new line; \
-Tab shows or hides the members
-… is being written, ✓ is on this node's disk, ✓✓ 3 has reached 3 members \
-as far as they have said so";
+PageUp, PageDown, Home and End scroll; Up and Down bring back what you typed; Ctrl-J is a new \
+line; Tab shows or hides the members
+… is being written, ✓ is on this node's disk, ✓✓ 3 has reached 3 members as far as they have \
+said so";
 
 /// What is to be done after a key.
 #[derive(Debug, PartialEq, Eq)]
@@ -142,8 +141,8 @@ impl Chat {
             TopicAnswer::Invite(invite) => {
                 // Beside the members it could not be copied.
                 self.has_side = false;
-                let text = "for whom you want here; Tab shows the members again";
-                self.notice(format!("{text}\nbaran topic join {}", escape::name(&invite.invite)));
+                let text = "whoever has this can write here; Tab shows the members again";
+                self.notice(format!("{text}\n{}", escape::name(&invite.invite)));
             }
             TopicAnswer::JoinedPublic(name) => {
                 let name = escape::name(&name);

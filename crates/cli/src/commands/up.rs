@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::Ending;
 use crate::args::{Global, Registry, ServeArgs, UpArgs};
+use crate::daemon::chat;
 use crate::daemon::client::{builder, data_dir, network};
 use crate::daemon::server::{Server, Socket};
 use crate::output::Output;
@@ -46,6 +47,7 @@ pub(crate) async fn run(global: &Global, args: &UpArgs, output: Output) -> Resul
     let responder = Responder::new(&node)?;
     let events = node.events();
     let server = Arc::new(Server::new(node.clone(), network(&args.node), true, &dir));
+    chat::say_names(&server).await?;
     let socket = Socket::bind(&dir.socket_path())?;
     let printer = Printer::start(output);
     let told = Teller { node: node.clone(), printer: &printer, is_joined: false };

@@ -84,6 +84,24 @@ pub(super) async fn run(
     result
 }
 
+/// Says what the owner is called in every topic: what was said before is forgotten when the node
+/// ends.
+///
+/// # Errors
+///
+/// If the names cannot be read, or the node is closed.
+pub(crate) async fn say_names(server: &Server) -> Result<()> {
+    for (id, label) in server.labels.load()? {
+        // The label of a topic that was left some other way stays.
+        if label.name.is_some()
+            && let Ok(joined) = server.node.topic(id).await
+        {
+            profile(server, &joined, true).await?;
+        }
+    }
+    Ok(())
+}
+
 /// What is read of the client and what is written to it go on beside each other; the first that
 /// ends, ends all.
 async fn serve(

@@ -1,6 +1,6 @@
 //! A node that works for commands: over the socket of a daemon, or in the command's own process.
 
-mod chat;
+pub(crate) mod chat;
 pub(crate) mod client;
 mod finder;
 pub(crate) mod frame;

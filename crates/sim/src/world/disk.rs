@@ -41,8 +41,9 @@ struct Kept {
 }
 
 impl Topic {
-    fn read(&self) -> RestoredTopic {
+    fn read(&self, topic: TopicId) -> RestoredTopic {
         RestoredTopic {
+            topic,
             state: self.state.clone(),
             entries: self.entries.values().cloned().collect(),
             authors: self.authors.iter().map(|(id, state)| (*id, state.clone())).collect(),
@@ -116,7 +117,7 @@ impl Disk {
             sequences: sequences.map(|kept| (kept.slot, kept.sequence, kept.until)).collect(),
             own: self.own.iter().map(|(_, record)| record.clone()).collect(),
             role: self.role.clone(),
-            topics: self.topics.values().map(Topic::read).collect(),
+            topics: self.topics.iter().map(|(id, topic)| topic.read(*id)).collect(),
         }
     }
 }

@@ -93,7 +93,8 @@ pub enum Command {
     Status {
         /// In which topic.
         topic: TopicId,
-        /// At most [`STATUS_LEN_MAX`](crate::topic::presence::STATUS_LEN_MAX) less 64 bytes.
+        /// At most 472 bytes: [`STATUS_LEN_MAX`](crate::topic::presence::STATUS_LEN_MAX) less what
+        /// sealing adds.
         status: Bytes,
     },
 }
@@ -141,6 +142,9 @@ pub enum TopicError {
     /// The limit of [`TopicConfig::outbox_max`].
     #[error("too many messages wait to be sent")]
     TooMany,
+    /// Kinds 1 to 15 belong to topics themselves.
+    #[error("kinds of payload from 1 to 15 are not for applications")]
+    Kind,
     /// The disk.
     #[error("it cannot be written to disk")]
     Disk,
@@ -293,8 +297,10 @@ pub enum DiskAction {
 }
 
 /// A topic as the disk held it when the node started.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoredTopic {
+    /// Which.
+    pub topic: TopicId,
     /// Of [`DiskAction::State`].
     pub state: Bytes,
     /// Of [`DiskAction::Entries`], in the order of authors and numbers.

@@ -23,6 +23,9 @@ const WEIGHT_UNWANTED: u32 = 1;
 /// Proofs of forks that a new neighbour is shown: each has up to two entries.
 const FORKS_SHOWN_MAX: usize = 16;
 
+/// Capabilities of authors that are remembered: as many as there are authors.
+const CHAINS_MAX: usize = 16_384;
+
 /// What became of an entry.
 enum Fate {
     /// New, with those that had waited for it.
@@ -353,7 +356,8 @@ impl Room {
             return Fate::Known;
         }
         if self.removed.get(&author).is_some_and(|last| seq > *last) {
-            return Fate::Bad(WEIGHT_UNWANTED);
+            // Who passes it on may not have heard of the removal.
+            return Fate::Known;
         }
         let topic = self.id();
         if !self.access.keys().is_public() {
@@ -394,7 +398,8 @@ impl Room {
         let Ok(chain) = Chain::decode(bytes) else { return false };
         let Ok(grant) = chain.verify(self.id(), at) else { return false };
         let is_more = self.rank_of(author, at).is_none_or(|rank| rank < grant.rank);
-        if grant.subject != author || !is_more {
+        let is_full = self.chains.len() >= CHAINS_MAX && !self.chains.contains_key(&author);
+        if grant.subject != author || !is_more || is_full {
             return false;
         }
         self.chains.insert(author, chain);

@@ -68,7 +68,8 @@ impl Topics {
     /// A new neighbour hears who is there.
     pub(super) fn greet(&mut self, now: Instant, topic: TopicId, peer: NodeId) {
         let Some(room) = self.rooms.get(&topic) else { return };
-        let known: Vec<_> = room.presences.values().take(SMALL).map(Presence::encode).collect();
+        let there = room.presences.values().filter(|heard| !heard.is_leaving);
+        let known: Vec<_> = there.take(SMALL).map(Presence::encode).collect();
         let ours = room.our_presence.clone();
         if ours.is_empty() {
             self.set_presence(now, topic, Duration::from_millis(200));
@@ -108,9 +109,8 @@ impl Topics {
         }
         let is_old =
             presence.time_ms.saturating_add(room.absence_ms(self.config.presence)) < unix_ms;
-        if presence.is_leaving {
-            room.presences.remove(&author);
-        } else if !is_old {
+        // That it went is kept as well, or what is still on its way would be news for ever.
+        if !is_old {
             room.presences.insert(author, presence);
         }
         if !is_old {
@@ -132,7 +132,7 @@ impl Topics {
         all.extend(room.neighbors.keys());
         all.insert(self.me);
         let member = |id: NodeId| {
-            let presence = room.presences.get(&id);
+            let presence = room.presences.get(&id).filter(|heard| !heard.is_leaving);
             let is_me = id == self.me;
             let is_neighbor = room.neighbors.contains_key(&id);
             let is_heard =

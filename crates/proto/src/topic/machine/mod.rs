@@ -26,7 +26,7 @@ mod room;
 mod say;
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -36,7 +36,7 @@ use self::peer::Peer;
 use self::room::{Room, RoomState};
 use super::access::Access;
 use super::gossip;
-use super::id::TopicId;
+use super::id::{EntryId, TopicId};
 use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
 use crate::index::{self, QueryId};
@@ -57,6 +57,9 @@ const MEMBERS_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a peer that was banned is not listened to.
 const BAN: Duration = Duration::from_secs(600);
+
+/// Topics remembered that we left.
+const LEFT_MAX: usize = 4_096;
 
 /// Bans remembered.
 const BANS_MAX: usize = 1_024;
@@ -86,6 +89,8 @@ pub struct Topics {
     peers: FlatMap<NodeId, Box<Peer>>,
     /// Who is not listened to, until when.
     bans: FlatMap<NodeId, Instant>,
+    /// Topics that we left, and the last of our entries in each.
+    left: BTreeMap<TopicId, (u64, EntryId)>,
     /// What the calendar said, and when.
     clock: (Instant, UnixTime),
     /// Announcements and look-ups under way, and for which topic.
@@ -117,6 +122,7 @@ impl Topics {
             rooms: FlatMap::new(),
             peers: FlatMap::new(),
             bans: FlatMap::new(),
+            left: BTreeMap::new(),
             clock: (Instant::ZERO, UnixTime::from_secs(0)),
             queries: FlatMap::new(),
             next_query: NUMBERS_FROM,
@@ -147,8 +153,14 @@ impl Topics {
     pub(crate) fn restore(&mut self, now: Instant, topics: Vec<RestoredTopic>) {
         for restored in topics {
             let Ok(state) = RoomState::decode(&restored.state) else { continue };
+            let topic = restored.topic;
+            if state.access.is_empty() {
+                let own = restored.authors.iter().find(|(author, _)| *author == self.me);
+                let head = own.and_then(|(_, author)| Room::head_of(author));
+                self.left.extend(head.map(|head| (topic, head)));
+                continue;
+            }
             let Ok(access) = Access::decode(&state.access) else { continue };
-            let topic = access.keys().id;
             if self.rooms.len() < self.config.topics_max && !self.rooms.contains_key(&topic) {
                 self.open(now, access);
                 if let Some(room) = self.rooms.get_mut(&topic) {
@@ -197,7 +209,10 @@ impl Topics {
         self.rng.fill_bytes(&mut seed);
         let (topic, secret) = (access.keys().id, access.keys().discovery);
         let announcement = self.query(topic);
-        let room = Room::new(self.me, access, &self.config, announcement, now, seed);
+        let mut room = Room::new(self.me, access, &self.config, announcement, now, seed);
+        if let Some((seq, id)) = self.left.remove(&topic) {
+            room.log.restore(Vec::new(), vec![(self.me, seq, id)]);
+        }
         self.rooms.insert(topic, Box::new(room));
         self.outputs
             .push_back(Output::Index(index::Command::Announce { query: announcement, secret }));
@@ -215,10 +230,18 @@ impl Topics {
         let timers = [Timer::Gossip, Timer::Members, Timer::Repair, Timer::Presence];
         timers.into_iter().for_each(|timer| self.timers.stop(timer(topic)));
         self.queries.retain(|_, of| *of != topic);
+        self.writes.retain(|_, of| *of != topic);
         self.outputs.push_back(Output::Index(index::Command::Cancel(room.announcement)));
         self.part_from_all(topic);
-        let token = self.token();
-        self.outputs.push_back(Output::Disk(token, DiskAction::Drop(topic)));
+        self.write(DiskAction::Drop(topic));
+        // Who comes back goes on with its log: another first entry would be a fork.
+        if let Some(span) = room.log.head(self.me) {
+            self.write(DiskAction::State(topic, RoomState::left().encode()));
+            self.write(room.author_action(self.me));
+            if self.left.len() < LEFT_MAX {
+                self.left.insert(topic, (span.head, span.head_id));
+            }
+        }
     }
 
     fn persist_state(&mut self, topic: TopicId) {

@@ -23,7 +23,7 @@ impl Topics {
     /// least), and the cursor for what comes after them. `None` if we take no part.
     ///
     /// A cursor is an arrival's number ([`Received::arrival`]); it counts in this run of the node
-    /// alone. Entries that history dropped are passed over.
+    /// alone. Entries that history dropped are passed over; those about the topic itself are not.
     #[must_use]
     pub fn read(
         &self,
@@ -44,9 +44,6 @@ impl Topics {
             let arrival = next;
             next += 1;
             let Some(signed) = room.log.entry(entry.author, entry.seq) else { continue };
-            if matches!(signed.kind(), KIND_CONTROL | KIND_HERE) {
-                continue;
-            }
             let received = room.received(arrival, signed);
             len += received.payload.as_ref().map_or(0, bytes::Bytes::len);
             read.push(received);
@@ -104,6 +101,9 @@ impl Room {
     fn received(&self, arrival: u64, entry: &Signed) -> Received {
         let payload = match self.access.keys().is_public() {
             true => Some(entry.payload().clone()),
+            false if matches!(entry.kind(), KIND_CONTROL | KIND_HERE) => {
+                Some(entry.payload().clone())
+            }
             false => self.open(entry.epoch(), entry.payload()),
         };
         Received {

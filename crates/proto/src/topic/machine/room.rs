@@ -73,6 +73,11 @@ pub(super) struct RoomState {
 }
 
 impl RoomState {
+    /// Of a topic that we left.
+    pub(super) fn left() -> Self {
+        Self { access: Vec::new(), removed: Vec::new(), remained: Vec::new() }
+    }
+
     pub(super) fn encode(&self) -> Bytes {
         minicbor::to_vec(self).expect("writing to memory cannot fail").into()
     }
@@ -147,6 +152,11 @@ impl Room {
         }
     }
 
+    /// The last entry in what is on disk of an author.
+    pub(super) fn head_of(author: &[u8]) -> Option<(u64, EntryId)> {
+        minicbor::decode::<Author>(author).ok()?.head
+    }
+
     pub(super) fn id(&self) -> TopicId {
         self.access.keys().id
     }
@@ -196,7 +206,9 @@ impl Room {
         let chain = self.chains.get(&author)?;
         let grant = chain.last();
         let is_void = chain.issuers().any(|issuer| self.removed.contains_key(&issuer))
-            && !self.remained.contains(&author);
+            && !self.remained.contains(&author)
+            // Of one that was removed itself counts what it said before.
+            && !self.removed.contains_key(&author);
         (grant.is_valid(at) && !is_void).then_some(grant.rank)
     }
 

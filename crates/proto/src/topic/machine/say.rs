@@ -1,5 +1,7 @@
 //! What the owner says: signed, on disk, then told.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use rand_core::Rng;
 
@@ -10,7 +12,9 @@ use crate::time::{Instant, UnixTime};
 use crate::topic::access::capability::Rank;
 use crate::topic::access::epoch::EpochChange;
 use crate::topic::access::keys::SEAL_LEN;
-use crate::topic::entry::{self, KIND_CONTROL, KIND_HERE, PAYLOAD_LEN_MAX, Signed};
+use crate::topic::entry::{
+    self, KIND_APPLICATION, KIND_CONTROL, KIND_HERE, KIND_MESSAGE, PAYLOAD_LEN_MAX, Signed,
+};
 use crate::topic::id::TopicId;
 use crate::topic::log::Applied;
 use crate::topic::presence::STATUS_LEN_MAX;
@@ -35,6 +39,7 @@ impl Topics {
         let error = match self.rooms.get_mut(&topic) {
             None => TopicError::NotJoined,
             Some(_) if payload.len() > max => TopicError::TooLarge { max },
+            Some(_) if (KIND_MESSAGE + 1..KIND_APPLICATION).contains(&kind) => TopicError::Kind,
             Some(room) if room.outbox.len() >= self.config.outbox_max => TopicError::TooMany,
             Some(room) => match room.may_say(self.me, unix) {
                 Err(error) => error,
@@ -82,8 +87,11 @@ impl Topics {
     /// Says that we are a member, in a private topic where we have said nothing yet: others learn
     /// from it what we may do, and seal new keys to us.
     pub(super) fn say_here(&mut self, now: Instant, topic: TopicId) {
-        let me = self.me;
+        let (me, unix) = (self.me, self.unix(now));
         let Some(room) = self.rooms.get_mut(&topic) else { return };
+        if room.access.rank(unix) < Rank::Read {
+            return;
+        }
         let is_said = room.log.head(me).is_some() || !room.outbox.is_empty();
         if !room.access.keys().is_public() && room.access.chain().is_some() && !is_said {
             room.outbox.push_back(Draft { request: None, kind: KIND_HERE, payload: Bytes::new() });
@@ -246,9 +254,10 @@ impl Room {
         let root = NodeId::from_bytes(*self.id().as_bytes());
         let bearers = members.iter().filter_map(came_by);
         let is_bearer = |id: &NodeId| *id != root && self.log.head(*id).is_none() && *id != me;
-        let bearers: Vec<_> = bearers.filter(is_bearer).collect();
-        let removed: Vec<_> =
-            members.iter().chain(&bearers).map(|member| (*member, last(member))).collect();
+        let bearers = bearers.filter(is_bearer);
+        let removed: BTreeMap<_, _> =
+            members.iter().copied().chain(bearers).map(|id| (id, last(&id))).collect();
+        let removed: Vec<_> = removed.into_iter().collect();
         let mut remain: Vec<_> = self
             .chains
             .keys()
