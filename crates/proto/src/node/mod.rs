@@ -155,7 +155,9 @@ impl Node {
         let index = Index::new(secret.clone(), network.clone(), config.index.clone(), draw());
         let mut roles = config.role.clone();
         roles.serves &= config.relays && config.index.serves;
-        let topics = Topics::new(secret.clone(), network.clone(), config.topic.clone(), draw());
+        // Beside the others' randomness, so that a node without topics does what it did.
+        let seed = blake3::derive_key("baran 1 randomness of topics", &seed);
+        let topics = Topics::new(secret.clone(), network.clone(), config.topic.clone(), seed);
         let roles = Roles::new(secret, network, roles, draw());
         Self {
             id,
