@@ -12,7 +12,7 @@ use crate::time::Instant;
 use crate::topic::id::ShortId;
 use crate::wire::topic::{GossipMessage, SHORTS_MAX};
 
-/// Longest entry, in bytes, that is pushed to more than [`LARGE_PUSHES`] neighbours.
+/// Longest entry, in bytes, that is pushed to more than two neighbours.
 pub const LARGE: usize = 4 << 10;
 
 /// Eager neighbours that a large entry is pushed to.

@@ -1,13 +1,13 @@
 //! How two members find out what one has and the other lacks, and fetch it.
 //!
 //! They compare a digest of all heads. If it differs, they compare ranges of the authors, each
-//! split in [`SPLIT`] until few enough are left to be named (Meyer, *Range-Based Set
+//! split in 16 until few enough are left to be named (Meyer, *Range-Based Set
 //! Reconciliation*, 2023), so that the cost follows the differences and not the authors. Then
 //! each asks for what it lacks, in batches, one at a time: who fetches sets the pace.
 //!
 //! Where the other's history begins later than ours ends, our log begins anew there.
 //!
-//! Invariants: a message costs at most [`MESSAGES_MAX`] others; what is wanted is bounded; a peer
+//! Invariants: a message costs at most 16 others; what is wanted is bounded; a peer
 //! whose answers bring nothing new is asked no more until the next comparison.
 
 mod message;
