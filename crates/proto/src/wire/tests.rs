@@ -1,4 +1,5 @@
 pub(crate) mod role;
+pub(crate) mod topic;
 
 use std::net::SocketAddr;
 
