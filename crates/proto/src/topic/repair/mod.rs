@@ -89,7 +89,7 @@ impl Repair {
     #[must_use]
     pub fn start(&mut self, log: &Log) -> RepairMessage {
         // An answer that has not come by now is not waited for; when it comes it is welcome.
-        self.is_late = self.asked.take().is_some();
+        self.is_late |= self.asked.take().is_some();
         RepairMessage::Digest { digest: log.digest().into(), is_asking: true }
     }
 
