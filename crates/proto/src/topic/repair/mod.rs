@@ -124,6 +124,11 @@ impl Repair {
     fn compare(&mut self, log: &Log, ranges: Vec<Range>) -> Vec<Reply> {
         let mut answers = Vec::new();
         let mut heads_left = HEADS_MAX;
+        // In order and without overlap: what an answer costs is bounded by what we have.
+        let is_apart = |pair: &[Range]| pair[0].to.is_some_and(|to| to <= pair[1].from);
+        if !ranges.windows(2).all(is_apart) {
+            return vec![Reply::Nonsense];
+        }
         for Range { from, to, summary } in ranges {
             if to.is_some_and(|to| to <= from) {
                 return vec![Reply::Nonsense];
