@@ -461,13 +461,16 @@ impl Log {
         self.fork.take()
     }
 
-    /// Nothing more of the author whose fork this proves is applied.
-    pub fn quarantine(&mut self, proof: &ForkProof) {
+    /// Nothing more of the author whose fork this proves is applied. Returns whether that is so:
+    /// where authors are as many as may be, a stranger is not remembered.
+    pub fn quarantine(&mut self, proof: &ForkProof) -> bool {
         let id = proof.author();
         self.set_quarantined(id);
-        if self.proofs.len() < PROOFS_MAX {
+        let is_quarantined = self.is_quarantined(id);
+        if is_quarantined && self.proofs.len() < PROOFS_MAX {
             self.proofs.insert(id, proof.clone());
         }
+        is_quarantined
     }
 
     /// The same where the proof is not at hand.

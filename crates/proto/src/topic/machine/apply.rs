@@ -307,7 +307,10 @@ impl Topics {
     fn forked(&mut self, now: Instant, topic: TopicId, proof: &ForkProof, from: Option<NodeId>) {
         let author = proof.author();
         let Some(room) = self.rooms.get_mut(&topic) else { return };
-        room.log.quarantine(proof);
+        if !room.log.quarantine(proof) {
+            // It would be news each time that it comes, and go round for ever.
+            return;
+        }
         let action = room.author_action(author);
         let (a, b) = proof.entries();
         let others: Vec<_> =
