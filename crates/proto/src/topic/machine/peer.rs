@@ -227,11 +227,12 @@ impl Topics {
         if !state.joins.try_take(now, 1) {
             return;
         }
-        let is_full = state.theirs.len() >= shared_max;
         let me = self.me;
-        let is_it = |room: &Room| !is_full && room.access.keys().is_tag(peer, me, tag);
+        let is_it = |room: &Room| room.access.keys().is_tag(peer, me, tag);
         let found = self.rooms.iter().find(|(_, room)| is_it(room)).map(|(topic, _)| *topic);
-        let Some(topic) = found else {
+        // One that it shares already takes no more room.
+        let is_full = state.theirs.len() >= shared_max;
+        let Some(topic) = found.filter(|topic| !is_full || state.shares(*topic)) else {
             let message = TopicMessage { number, body: TopicBody::Unknown };
             return self.outputs.push_back(Output::Send(peer, message));
         };
