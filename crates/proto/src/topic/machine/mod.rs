@@ -226,7 +226,7 @@ impl Topics {
             return;
         }
         self.say_presence(now, topic, true);
-        let Some(room) = self.rooms.remove(&topic) else { return };
+        let Some(mut room) = self.rooms.remove(&topic) else { return };
         let timers = [Timer::Gossip, Timer::Members, Timer::Repair, Timer::Presence];
         timers.into_iter().for_each(|timer| self.timers.stop(timer(topic)));
         self.queries.retain(|_, of| *of != topic);
@@ -234,6 +234,11 @@ impl Topics {
         self.outputs.push_back(Output::Index(index::Command::Cancel(room.announcement)));
         self.part_from_all(topic);
         self.write(DiskAction::Drop(topic));
+        let writing = room.writing.drain(..).map(|(request, _)| request);
+        let waiting = room.outbox.drain(..).map(|draft| draft.request);
+        for request in writing.chain(waiting).flatten() {
+            self.event(Event::Failed { request, error: TopicError::NotJoined });
+        }
         // Who comes back goes on with its log: another first entry would be a fork.
         if let Some(span) = room.log.head(self.me) {
             self.write(DiskAction::State(topic, RoomState::left().encode()));
