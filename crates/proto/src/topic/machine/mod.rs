@@ -191,6 +191,7 @@ impl Topics {
         let topic = access.keys().id;
         if let Some(room) = self.rooms.get_mut(&topic) {
             room.access.merge(access);
+            room.open_past();
         } else if self.rooms.len() >= self.config.topics_max {
             let error = TopicError::TooManyTopics;
             return self.event(Event::Failed { request, error });

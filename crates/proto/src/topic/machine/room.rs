@@ -16,7 +16,7 @@ use crate::topic::access::Access;
 use crate::topic::access::capability::{Chain, Rank};
 use crate::topic::access::epoch::EpochChange;
 use crate::topic::access::keys::{self, NONCE_LEN};
-use crate::topic::entry::Signed;
+use crate::topic::entry::{KIND_CONTROL, Signed};
 use crate::topic::gossip::Gossip;
 use crate::topic::id::{EntryId, TopicId};
 use crate::topic::log::{EntryRef, ForkProof, Log};
@@ -247,14 +247,33 @@ impl Room {
         }
         let room = REMAINED_MAX.saturating_sub(self.remained.len());
         self.remained.extend(change.members().take(room));
-        let Some(key) = change.open_for(secret) else { return };
-        self.access.learn(change.epoch(), key);
-        // Who joined after earlier changes learns the keys of before from the newest one.
-        if let (Some(before), Some(previous)) =
-            (change.epoch().checked_sub(1), change.previous_with(&key))
-            && self.access.read_key(before).is_none()
-        {
-            self.access.learn(before, previous);
+        if let Some(key) = change.open_for(secret) {
+            self.access.learn(change.epoch(), key);
+        }
+        self.open_past();
+    }
+
+    /// Learns the keys of earlier epochs: each change holds that of the epoch before it, for who
+    /// has the key of its own. Who joined later has that of one epoch only.
+    pub(super) fn open_past(&mut self) {
+        let changes: Vec<_> = self
+            .log
+            .in_order()
+            .filter_map(|at| self.log.entry(at.author, at.seq))
+            .filter(|entry| entry.kind() == KIND_CONTROL)
+            .filter_map(|entry| EpochChange::decode(entry.payload()).ok())
+            .collect();
+        loop {
+            let previous = |change: &EpochChange| {
+                let before = change.epoch().checked_sub(1)?;
+                let key = self.access.read_key(change.epoch())?;
+                let is_known = self.access.read_key(before).is_some();
+                if is_known { None } else { Some((before, change.previous_with(key)?)) }
+            };
+            let Some((epoch, key)) = changes.iter().find_map(previous) else { break };
+            if !self.access.learn(epoch, key) {
+                break;
+            }
         }
     }
 
