@@ -494,6 +494,12 @@ impl Log {
         self.authors.get(&author).is_some_and(|known| known.is_quarantined)
     }
 
+    /// The proof that an author forked its log, if it is at hand.
+    #[must_use]
+    pub fn proof(&self, author: NodeId) -> Option<&ForkProof> {
+        self.proofs.get(&author)
+    }
+
     /// Proofs of forks, to be shown to others.
     pub fn proofs(&self) -> impl Iterator<Item = &ForkProof> {
         self.proofs.values()

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
@@ -46,6 +47,9 @@ pub(super) struct Author {
     #[n(2)]
     #[cbor(default)]
     pub(super) is_forked: bool,
+    /// The two entries that prove it, to be shown to newcomers after a restart as well.
+    #[n(3)]
+    pub(super) fork: Option<(ByteVec, ByteVec)>,
 }
 
 /// A neighbour: how far its logs and ours agree.
@@ -179,12 +183,20 @@ impl Room {
                 heads.push((id, seq, head));
             }
             if author.is_forked {
-                forked.push(id);
+                forked.push((id, author.fork));
             }
         }
         let entries = restored.entries.into_iter().filter_map(|bytes| Signed::decode(bytes).ok());
         self.log.restore(entries.collect(), heads);
-        forked.into_iter().for_each(|author| self.log.set_quarantined(author));
+        for (author, fork) in forked {
+            let read = |(a, b): (ByteVec, ByteVec)| {
+                ForkProof::from_entries(Vec::from(a).into(), Vec::from(b).into()).ok()
+            };
+            match fork.and_then(read).filter(|proof| proof.author() == author) {
+                Some(proof) => drop(self.log.quarantine(&proof)),
+                None => self.log.set_quarantined(author),
+            }
+        }
         self.arrivals = self.log.in_order().collect();
     }
 
@@ -193,7 +205,11 @@ impl Room {
         let head = self.log.head(author).map(|span| (span.head, span.head_id));
         let chain = self.chains.get(&author).map(Chain::encode);
         let is_forked = self.log.is_quarantined(author);
-        let state = Author { chain, head, is_forked };
+        let fork = self.log.proof(author).map(|proof| {
+            let (a, b) = proof.entries();
+            (a.to_vec().into(), b.to_vec().into())
+        });
+        let state = Author { chain, head, is_forked, fork };
         let bytes = minicbor::to_vec(&state).expect("writing to memory cannot fail");
         DiskAction::Author(self.id(), author, bytes.into())
     }
