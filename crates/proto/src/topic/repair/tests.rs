@@ -7,9 +7,10 @@ use rand_core::{Rng, SeedableRng};
 use super::*;
 use crate::id::SecretKey;
 use crate::time::UnixTime;
-use crate::topic::entry::Draft;
-use crate::topic::id::TopicId;
+use crate::topic::entry::{Draft, PAYLOAD_LEN_MAX};
+use crate::topic::id::{ShortId, TopicId};
 use crate::topic::log::LogConfig;
+use crate::wire::tests::topic::repair_message;
 use crate::wire::topic::{TOPIC_MESSAGE_LEN_MAX, TopicBody, TopicMessage};
 
 const NOW: UnixTime = UnixTime::from_secs(1_790_000_000);
@@ -179,7 +180,7 @@ fn who_does_not_have_what_it_said_is_not_asked_for_ever() {
     let mut repair = Repair::default();
     let author = NodeId::from_bytes([7; 32]);
     let claim = || {
-        let id = crate::topic::id::ShortId::from_bytes([0; 16]);
+        let id = ShortId::from_bytes([0; 16]);
         let heads = vec![Head { author, first: 1, head: 9, id }];
         let summary = Summary::Heads { heads, is_answer: true };
         RepairMessage::Ranges(vec![Range { from: NodeId::from_bytes([0; 32]), to: None, summary }])
@@ -193,7 +194,88 @@ fn who_does_not_have_what_it_said_is_not_asked_for_ever() {
     assert_eq!(repair.handle(&logs, &|_| None, nothing()), [Reply::Nonsense]);
 }
 
+#[test]
+fn an_answer_is_welcome_however_often_the_comparison_began_anew() {
+    let logs = log();
+    let mut repair = Repair::default();
+    let author = NodeId::from_bytes([7; 32]);
+    let heads = vec![Head { author, first: 1, head: 9, id: ShortId::from_bytes([0; 16]) }];
+    let summary = Summary::Heads { heads, is_answer: true };
+    let range = Range { from: NodeId::from_bytes([0; 32]), to: None, summary };
+    repair.handle(&logs, &|_| None, RepairMessage::Ranges(vec![range]));
+    assert!(matches!(repair.next(&logs), Some(RepairMessage::Ask(_))));
+    // As when several pushes come whose predecessors are missing.
+    (0..3).for_each(|_| drop(repair.start(&logs)));
+    let entries = vec![chain(1, 1, 8).remove(0).bytes().clone()];
+    let answer = RepairMessage::Entries { chains: Vec::new(), entries };
+    let replies = repair.handle(&logs, &|_| None, answer.clone());
+    assert!(matches!(replies[..], [Reply::Entry { .. }]), "{replies:?}");
+    assert_eq!(repair.handle(&logs, &|_| None, answer), [Reply::Nonsense], "once");
+}
+
+#[test]
+fn ranges_that_overlap_or_are_out_of_order_are_nonsense() {
+    let mut logs = log();
+    (0..100).for_each(|author| drop(logs.apply(NOW, chain(author, 1, 8).remove(0), false)));
+    let id = |n: u8| NodeId::from_bytes([n; 32]);
+    let check = |ranges: &[(u8, Option<u8>)], is_sense: bool| {
+        let range = |(from, to): &(u8, Option<u8>)| {
+            let summary = Summary::Fingerprint([0; 32].into());
+            Range { from: id(*from), to: to.map(id), summary }
+        };
+        let ranges = RepairMessage::Ranges(ranges.iter().map(range).collect());
+        let replies = Repair::default().handle(&logs, &|_| None, ranges);
+        assert_eq!(replies != [Reply::Nonsense], is_sense, "{replies:?}");
+    };
+    check(&[(0, Some(9)), (9, Some(20)), (40, None)], true);
+    check(&[(0, Some(9)), (8, Some(20))], false);
+    check(&[(9, Some(20)), (0, Some(9))], false);
+    check(&[(0, None), (0, None)], false);
+    check(&[(9, Some(9))], false);
+}
+
+#[test]
+fn what_is_asked_for_is_served_within_a_message() {
+    // Almost as much as one answer takes, and then the largest entry.
+    let mut logs = log();
+    let spans = (0..64_u16).map(|author| {
+        let payload = if author < 19 { 16 } else { PAYLOAD_LEN_MAX };
+        let chain = chain(author, 3, payload);
+        chain.iter().for_each(|entry| drop(logs.apply(NOW, entry.clone(), false)));
+        Asked { author: chain[0].author(), from: 2, to: u64::MAX }
+    });
+    let asked = RepairMessage::Ask(spans.collect());
+    let chain_of = |_| Some(Bytes::from(vec![0; 1_024]));
+    let replies = Repair::default().handle(&logs, &chain_of, asked);
+    let [Reply::Send(message)] = &replies[..] else { panic!("{} replies", replies.len()) };
+    let wire = TopicMessage { number: u32::MAX, body: TopicBody::Repair(message.clone()) }.encode();
+    assert!(wire.len() > PAYLOAD_LEN_MAX + 20 * 1_024, "{} bytes", wire.len());
+    assert!(TopicMessage::decode(&wire[4..]).is_ok());
+}
+
 proptest! {
+    #[test]
+    fn whatever_is_well_formed_is_answered_within_limits(
+        messages in proptest::collection::vec(repair_message(), 1..8),
+    ) {
+        let mut logs = log();
+        (0..60).for_each(|author| drop(logs.apply(NOW, chain(author, 1, 8).remove(0), false)));
+        let mut repair = Repair::default();
+        for message in messages {
+            let replies = repair.handle(&logs, &|_| None, message);
+            let sent = replies.into_iter().filter_map(|reply| match reply {
+                Reply::Send(message) => Some(message),
+                _ => None,
+            });
+            let sent: Vec<_> = sent.chain(repair.next(&logs)).collect();
+            prop_assert!(sent.len() <= MESSAGES_MAX + 1);
+            for message in sent {
+                let wire = TopicMessage { number: 1, body: TopicBody::Repair(message) }.encode();
+                prop_assert!(TopicMessage::decode(&wire[4..]).is_ok());
+            }
+        }
+    }
+
     #[test]
     fn whatever_comes_is_bounded(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(message) = minicbor::decode::<RepairMessage>(&bytes) {
