@@ -24,6 +24,8 @@ mod peer;
 mod read;
 mod room;
 mod say;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
