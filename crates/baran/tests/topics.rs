@@ -167,3 +167,23 @@ async fn who_knows_no_topic_learns_nothing_of_it() {
     room.leave().await.unwrap();
     until("it has left", || async { nodes[1].topics().await.unwrap().is_empty() }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_hears_the_end_and_who_comes_back_goes_on_with_its_log() {
+    let nodes = network(2).await;
+    let stays = nodes[0].topic(Topic::public("again")).await.unwrap();
+    let goes = nodes[1].topic(Topic::public("again")).await.unwrap();
+    until_neighbors(&stays, 1).await;
+    assert_eq!(goes.send("one").await.unwrap(), 1);
+    texts(&mut stays.messages(Since::Start), 1).await;
+    let mut waiting = goes.messages(Since::Now);
+    let heard = tokio::spawn(async move { waiting.next().await });
+    sleep(Duration::from_millis(100)).await;
+    goes.leave().await.unwrap();
+    assert_eq!(timeout(PATIENCE, heard).await.expect("it ends").unwrap(), None);
+    let back = nodes[1].topic(Topic::public("again")).await.unwrap();
+    assert_eq!(back.send("two").await.unwrap(), 2, "another first entry would be a fork");
+    assert_eq!(texts(&mut stays.messages(Since::Start), 2).await.len(), 2);
+    let members = stays.members().await.unwrap();
+    assert!(members.iter().all(|member| !member.is_forked), "{members:?}");
+}

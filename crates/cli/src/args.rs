@@ -132,7 +132,7 @@ pub(crate) struct UpArgs {
     pub(crate) node: NodeArgs,
     #[command(flatten)]
     pub(crate) serve: ServeArgs,
-    /// Seconds of an epoch in which seats are voted in [default: 1800]; the same in the whole
+    /// Seconds of an epoch in which seats are voted in [default: 3600]; the same in the whole
     /// network, for networks that are made for a test
     #[arg(long, value_name = "SECONDS", hide_short_help = true,
           value_parser = clap::value_parser!(u64).range(30..=86_400))]

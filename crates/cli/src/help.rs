@@ -307,5 +307,5 @@ Example: baran chat birds --name ana
   /me /who /name /invite /help /quit                  //text says /text
 
 Behind what you said: … is being written, ✓ is on this node's disk, ✓✓ 3 has reached 3 members, as
-far as they have said so, which they do every 20 s or more. Names are what members say; behind the
-dot is the beginning of the id, which is theirs alone.";
+far as they have said so: within seconds in a topic of up to 32 members, not at all in a larger one.
+Names are what members say; behind the dot is the beginning of the id, which is theirs alone.";

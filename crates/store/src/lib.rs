@@ -72,8 +72,8 @@ pub enum Table {
     Topics,
     /// Entries of logs, by topic (32 bytes), author (32) and sequence (8, big-endian).
     Entries,
-    /// The end of each log (sequence, id, whether it is in quarantine), by topic (32 bytes) and
-    /// author (32).
+    /// What is known of each author beside its entries (the end of its log, its capability, whether
+    /// it is in quarantine), by topic (32 bytes) and author (32).
     Heads,
 }
 

@@ -130,6 +130,37 @@ impl DataDir {
         Ok(Some(bytes))
     }
 
+    /// Reads a file of lines that a person may edit: at most `len_max` bytes, of which the first
+    /// `lines_max` lines that `parse` understands count. Empty lines and those that begin with `#`
+    /// are skipped, others that make no sense with a warning. No file is no lines.
+    pub(crate) fn read_lines<T, C: FromIterator<T>>(
+        &self,
+        name: &'static str,
+        len_max: usize,
+        lines_max: usize,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<C, DataError> {
+        let bytes = self.read(name, len_max)?.unwrap_or_default();
+        if bytes.len() > len_max {
+            return Err(self.misfit("read", name, format!("it has more than {len_max} bytes")));
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let parsed = lines.filter_map(|line| {
+            let parsed = parse(line);
+            if parsed.is_none() {
+                tracing::warn!(file = name, line, "not understood");
+            }
+            parsed
+        });
+        Ok(parsed.take(lines_max).collect())
+    }
+
+    /// Why a file of lines cannot be used.
+    pub(crate) fn misfit(&self, what: &'static str, name: &str, why: String) -> DataError {
+        DataError::Io { what, path: self.path.join(name), error: std::io::Error::other(why) }
+    }
+
     /// Puts a file with this content in the place of whatever has the name, at once and for good.
     pub(crate) fn replace(&self, name: &str, content: &[u8]) -> Result<(), DataError> {
         let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);

@@ -235,7 +235,14 @@ impl Driver {
             topic::Event::Sent { request, seq, .. } => (request, Ok(seq)),
             topic::Event::Failed { request, error } => (request, Err(error)),
             topic::Event::News { topic, .. } => {
-                return self.topic_links.watched.get(&topic).map_or((), |to| bump(&to.news));
+                let watched = &mut self.topic_links.watched;
+                if let Some(to) = watched.get(&topic) {
+                    bump(&to.news);
+                }
+                if self.node.topics().access(topic).is_none() {
+                    watched.remove(&topic);
+                }
+                return;
             }
             topic::Event::Members(topic)
             | topic::Event::Access(topic)

@@ -4,7 +4,6 @@
 //! that begin with `#` are skipped, and so are, with a warning, those that make no sense: a person
 //! may edit the file. What is written takes the place of the old file at once.
 
-use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use baran_proto::time::UnixTime;
@@ -79,7 +78,7 @@ impl PairedPeers {
         peers.retain(|known| known.peer.id != peer.id || known.network != network);
         if peers.len() >= PEERS_MAX {
             let full = format!("it has {PEERS_MAX} peers: remove the lines of some");
-            return Err(self.error("add to", full));
+            return Err(self.dir.misfit("add to", FILE, full));
         }
         peers.push(PairedPeer { peer: peer.clone(), since, network });
         let text: String = peers.iter().map(line).collect();
@@ -87,24 +86,7 @@ impl PairedPeers {
     }
 
     fn load(&self) -> Result<Vec<PairedPeer>, DataError> {
-        let bytes = self.dir.read(FILE, LEN_MAX)?.unwrap_or_default();
-        if bytes.len() > LEN_MAX {
-            return Err(self.error("read", format!("it has more than {LEN_MAX} bytes")));
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let parsed = lines.filter_map(|line| {
-            let peer = parse(line);
-            if peer.is_none() {
-                tracing::warn!(file = FILE, line, "not understood");
-            }
-            peer
-        });
-        Ok(parsed.take(PEERS_MAX).collect())
-    }
-
-    fn error(&self, what: &'static str, why: String) -> DataError {
-        DataError::Io { what, path: self.dir.path().join(FILE), error: io::Error::other(why) }
+        self.dir.read_lines(FILE, LEN_MAX, PEERS_MAX, parse)
     }
 }
 

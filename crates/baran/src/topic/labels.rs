@@ -2,13 +2,12 @@
 //!
 //! The file `topics` of the data directory has a line for each: id, title, own name, and up to when
 //! the owner has read it in milliseconds since 1970, with tabs between them; what is not said is
-//! empty. Lines that begin with `#` are skipped, and so are, with
-//! a warning, those that make no sense: a person may edit the file.
+//! empty. Lines that begin with `#` are skipped, and so are, with a warning, those that make no
+//! sense: a person may edit the file.
 
 use std::collections::BTreeMap;
-use std::io;
 
-use baran_proto::topic::access::invite::TITLE_LEN_MAX;
+use baran_proto::topic::access::invite::{TITLE_LEN_MAX, is_title};
 
 use crate::TopicId;
 use crate::data::{DataDir, DataError};
@@ -44,7 +43,7 @@ impl TopicLabel {
     /// Whether a text can be a title or a name: 1 to [`TopicLabel::LEN_MAX`] bytes on one line.
     #[must_use]
     pub fn is_valid(text: &str) -> bool {
-        (1..=Self::LEN_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+        is_title(text)
     }
 }
 
@@ -62,20 +61,7 @@ impl TopicLabels {
     /// If the file is a symbolic link, is of another user, is open to others, is too long or cannot
     /// be read.
     pub fn load(&self) -> Result<BTreeMap<TopicId, TopicLabel>, DataError> {
-        let bytes = self.dir.read(FILE, LEN_MAX)?.unwrap_or_default();
-        if bytes.len() > LEN_MAX {
-            return Err(self.error("read", format!("it has more than {LEN_MAX} bytes")));
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let parsed = lines.filter_map(|line| {
-            let label = parse(line);
-            if label.is_none() {
-                tracing::warn!(file = FILE, line, "not understood");
-            }
-            label
-        });
-        Ok(parsed.take(TOPICS_MAX).collect())
+        self.dir.read_lines(FILE, LEN_MAX, TOPICS_MAX, parse)
     }
 
     /// Changes what is said of a topic; texts that cannot be titles or names are left out. Returns
@@ -106,14 +92,10 @@ impl TopicLabels {
         }
         if labels.len() > TOPICS_MAX {
             let full = format!("it has {TOPICS_MAX} topics: remove the lines of some");
-            return Err(self.error("add to", full));
+            return Err(self.dir.misfit("add to", FILE, full));
         }
         let text: String = labels.iter().map(|(topic, label)| line(*topic, label)).collect();
         self.dir.replace(FILE, text.as_bytes())
-    }
-
-    fn error(&self, what: &'static str, why: String) -> DataError {
-        DataError::Io { what, path: self.dir.path().join(FILE), error: io::Error::other(why) }
     }
 }
 

@@ -3,8 +3,9 @@
 //! They travel on a stream of their own beside the control stream, each with its length as four
 //! bytes before it, big-endian, so that a long history holds up nothing else. A message is a CBOR
 //! array `[number, type, body]`: the number is the one under which its *sender* speaks of the topic
-//! to this receiver, given by its [`TopicBody::Join`]. A type that the reader does not know is
-//! skipped; a known one with a malformed body is a violation.
+//! to this receiver, given by its [`TopicBody::Join`]; in [`TopicBody::Unknown`] it is the
+//! receiver's. A type that the reader does not know is skipped; a known one with a malformed body
+//! ends the stream.
 
 use bytes::Bytes;
 use minicbor::bytes::ByteArray;
@@ -34,7 +35,7 @@ pub const SHORTS_MAX: usize = 64;
 /// A message of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicMessage {
-    /// The sender's number of the topic.
+    /// The sender's number of the topic; in [`TopicBody::Unknown`] the receiver's.
     pub number: u32,
     /// What it says.
     pub body: TopicBody,
@@ -47,8 +48,8 @@ pub enum TopicBody {
     Join {
         /// What members alone can make of the two peers' identities.
         tag: [u8; 32],
-        /// Whether the receiver is to answer with a Join of its own, or with
-        /// [`TopicBody::Unknown`]. An answer asks for none.
+        /// Whether a receiver that takes part too is to answer with a Join of its own, which asks
+        /// for none. One that does not says [`TopicBody::Unknown`] in any case.
         is_asking: bool,
     },
     /// The sender takes no part in the topic that the *receiver* gave this number (type 1).

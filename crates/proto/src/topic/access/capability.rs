@@ -94,6 +94,12 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// What it is worth: the higher rank, then the later end.
+    #[must_use]
+    pub fn worth(&self) -> (Rank, u64) {
+        (self.rank, self.expires.map_or(u64::MAX, UnixTime::as_secs))
+    }
+
     /// Whether it holds at `now`.
     #[must_use]
     pub fn is_valid(&self, now: UnixTime) -> bool {

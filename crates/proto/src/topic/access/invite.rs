@@ -219,8 +219,10 @@ fn malformed(why: &str) -> TopicInviteError {
     InviteError::Malformed(why.to_owned()).into()
 }
 
-/// A title is shown as it is: what moves the cursor has no place in it.
-fn is_title(title: &str) -> bool {
+/// Whether a text can be a title: 1 to [`TITLE_LEN_MAX`] bytes on one line. It is shown as it is,
+/// so what moves the cursor has no place in it.
+#[must_use]
+pub fn is_title(title: &str) -> bool {
     (1..=TITLE_LEN_MAX).contains(&title.len()) && !title.chars().any(char::is_control)
 }
 

@@ -91,7 +91,7 @@ impl Access {
     }
 
     /// Takes over what another access to the same topic has and this one lacks: read keys, the root
-    /// key, a capability of a higher rank.
+    /// key, a capability that is worth more.
     pub fn merge(&mut self, other: Self) {
         if other.keys.id != self.keys.id {
             return;
@@ -102,8 +102,9 @@ impl Access {
         while self.reads.len() > EPOCHS_MAX {
             self.reads.pop_first();
         }
-        let rank = |granted: &Option<(Chain, Grant)>| granted.as_ref().map(|(_, grant)| grant.rank);
-        if rank(&other.granted) > rank(&self.granted) {
+        let worth =
+            |granted: &Option<(Chain, Grant)>| granted.as_ref().map(|(_, grant)| grant.worth());
+        if worth(&other.granted) > worth(&self.granted) {
             self.granted = other.granted;
         }
         self.root = self.root.take().or(other.root);

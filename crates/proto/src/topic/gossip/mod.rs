@@ -179,7 +179,7 @@ impl Gossip {
         active.map(|peer| &peer.addr).chain(self.passive.iter())
     }
 
-    /// Whether a peer is banned from this topic.
+    /// Whether a peer was banned for what it did in this topic.
     #[must_use]
     pub fn is_banned(&self, now: Instant, peer: NodeId) -> bool {
         self.scores.is_banned(now, peer)

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::SecretKey;
 use crate::topic::entry::Draft;
+use crate::topic::entry::HEADS_MAX;
 use crate::topic::id::TopicId;
 
 const NOW: UnixTime = UnixTime::from_secs(1_790_000_000);
@@ -175,6 +176,37 @@ fn each_entry_of_others_is_named_once_and_what_it_covers_is_not() {
     assert_eq!(heads.len(), HEADS_MAX);
     log.apply(NOW, sign(9, Draft { seq, backlink, heads, ..Draft::default() }), false);
     assert_eq!(log.next_draft_parts().2.len(), 40 - HEADS_MAX);
+}
+
+#[test]
+fn equal_words_are_different_messages() {
+    let say = |seq, backlink| {
+        let draft = Draft { seq, backlink, payload: "yes".into(), ..Draft::default() };
+        sign(1, draft)
+    };
+    let first = say(1, None);
+    let second = say(2, Some(first.id()));
+    assert_ne!(first.id(), second.id());
+    let mut log = log(LogConfig::default());
+    log.apply(NOW, first, false);
+    assert_eq!(seqs(log.apply(NOW, second, false)), [2]);
+    assert_eq!(log.len(), 2);
+}
+
+#[test]
+fn of_who_was_removed_the_same_counts_for_all_whatever_each_had_applied() {
+    let chain = chain(1, 5);
+    let having = |count: usize| {
+        let mut log = log(LogConfig::default());
+        chain[..count].iter().for_each(|entry| drop(log.apply(NOW, entry.clone(), false)));
+        log.limit(secret(1).id(), 3);
+        log
+    };
+    assert_eq!(having(3).digest(), having(5).digest());
+    assert_ne!(having(2).digest(), having(5).digest());
+    let counted: Vec<_> =
+        having(5).compared(NodeId::from_bytes([0; 32]), None).map(|(_, span)| span.head).collect();
+    assert_eq!(counted, [3]);
 }
 
 #[test]

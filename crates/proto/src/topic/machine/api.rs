@@ -48,7 +48,7 @@ impl Default for TopicConfig {
             gossip: crate::topic::gossip::GossipConfig::default(),
             repair: Duration::from_secs(10),
             presence: Duration::from_secs(20),
-            presences_max: 1_024,
+            presences_max: 16_384,
         }
     }
 }

@@ -80,7 +80,7 @@ impl Topics {
             let Some(signed) = room.log.entry(entry.author, entry.seq) else { continue };
             writes.push((entry.author, entry.seq, signed.bytes().clone()));
             news.push((signed.id().short(), signed.bytes().len()));
-            if signed.seq() == 1 && signed.chain().is_some() {
+            if signed.chain().is_some() {
                 authors.push(entry.author);
             }
             room.arrivals.push_back(entry);
@@ -208,7 +208,6 @@ impl Topics {
         let unix_ms = self.unix_ms(now);
         let Some(room) = self.rooms.get_mut(&topic) else { return };
         let Room { neighbors, log, chains, .. } = &mut **room;
-        // Who is no neighbour may finish what was begun while it was one.
         let Some(neighbor) = neighbors.get_mut(&from) else { return };
         let chain_of =
             |author: NodeId| chains.get(&author).map(|chain| Bytes::from(chain.encode()));
@@ -294,8 +293,11 @@ impl Topics {
         b: Bytes,
     ) {
         let Some(room) = self.rooms.get_mut(&topic) else { return };
+        let is_public = room.access.keys().is_public();
         match ForkProof::from_entries(a, b) {
             Ok(proof) if room.log.is_quarantined(proof.author()) => {}
+            // Who may say nothing here need not be told apart from itself, and takes no room.
+            Ok(proof) if !is_public && !room.chains.contains_key(&proof.author()) => {}
             Ok(proof) if proof.verify(&self.network, topic) => {
                 self.forked(now, topic, &proof, Some(from));
             }
@@ -362,7 +364,10 @@ impl Room {
             // Who passes it on may not have heard of the removal.
             return Fate::Known;
         }
-        let topic = self.id();
+        // One signature before the up to eight of a capability.
+        if !entry.verify(network, self.id()) {
+            return Fate::Bad(WEIGHT_FORGED);
+        }
         if !self.access.keys().is_public() {
             let at = UnixTime::from_secs(entry.time_ms() / 1_000);
             if let Some(chain) = entry.chain() {
@@ -377,9 +382,6 @@ impl Room {
             if self.rank_of(author, at).is_none_or(|rank| rank < needed) {
                 return Fate::Bad(WEIGHT_UNWANTED);
             }
-        }
-        if !entry.verify(network, topic) {
-            return Fate::Bad(WEIGHT_FORGED);
         }
         let applied = self.log.apply(unix, entry, as_base);
         if let Some(proof) = self.log.take_fork() {
@@ -400,7 +402,8 @@ impl Room {
     fn learn_chain(&mut self, author: NodeId, at: UnixTime, bytes: &[u8]) -> bool {
         let Ok(chain) = Chain::decode(bytes) else { return false };
         let Ok(grant) = chain.verify(self.id(), at) else { return false };
-        let is_more = self.rank_of(author, at).is_none_or(|rank| rank < grant.rank);
+        let known = self.chains.get(&author).filter(|_| self.rank_of(author, at).is_some());
+        let is_more = known.is_none_or(|known| known.last().worth() < grant.worth());
         let is_full = self.chains.len() >= CHAINS_MAX && !self.chains.contains_key(&author);
         if grant.subject != author || !is_more || is_full {
             return false;

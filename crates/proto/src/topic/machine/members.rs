@@ -25,7 +25,7 @@ const SEEN_PAUSE: Duration = Duration::from_millis(1_500);
 const MISSED_MAX: u32 = 3;
 
 /// Longest pause between presences, however large the topic.
-const PAUSE_MAX: Duration = Duration::from_secs(600);
+const PAUSE_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// How far the clock of who says that it is there may be ahead of ours, in milliseconds.
 const AHEAD_MS_MAX: u64 = 600_000;
@@ -104,6 +104,9 @@ impl Topics {
         if room.removed.contains_key(&author) || room.log.is_quarantined(author) {
             return;
         }
+        if !room.presence_rate.try_take(now, 1) {
+            return;
+        }
         if !presence.verify(&self.network, topic) {
             return self.bad(now, topic, from, super::apply::WEIGHT_FORGED);
         }
@@ -112,8 +115,6 @@ impl Topics {
         // That it went is kept as well, or what is still on its way would be news for ever.
         if !is_old {
             room.presences.insert(author, presence);
-        }
-        if !is_old {
             for peer in room.next_on_the_tree(Some(from)) {
                 self.send(topic, peer, TopicBody::Presence(bytes.clone()));
             }

@@ -97,6 +97,8 @@ pub struct Topics {
     clock: (Instant, UnixTime),
     /// Announcements and look-ups under way, and for which topic.
     queries: FlatMap<QueryId, TopicId>,
+    /// Members that look-ups under way have named: together they are one sample.
+    samples: FlatMap<QueryId, Vec<PeerAddr>>,
     next_query: u64,
     /// Writes of our own entries, and of which topic.
     writes: FlatMap<u64, TopicId>,
@@ -127,6 +129,7 @@ impl Topics {
             left: BTreeMap::new(),
             clock: (Instant::ZERO, UnixTime::from_secs(0)),
             queries: FlatMap::new(),
+            samples: FlatMap::new(),
             next_query: NUMBERS_FROM,
             writes: FlatMap::new(),
             next_token: NUMBERS_FROM,
@@ -230,9 +233,12 @@ impl Topics {
         }
         self.say_presence(now, topic, true);
         let Some(mut room) = self.rooms.remove(&topic) else { return };
+        // Who waits for what is said finds that nothing more is.
+        self.event(Event::News { topic, next: 0 });
         let timers = [Timer::Gossip, Timer::Members, Timer::Repair, Timer::Presence];
         timers.into_iter().for_each(|timer| self.timers.stop(timer(topic)));
         self.queries.retain(|_, of| *of != topic);
+        self.samples.retain(|query, _| self.queries.contains_key(query));
         self.writes.retain(|_, of| *of != topic);
         self.outputs.push_back(Output::Index(index::Command::Cancel(room.announcement)));
         self.part_from_all(topic);
@@ -277,19 +283,31 @@ impl Topics {
         match event {
             index::Event::Record { query, record } => {
                 let Some(topic) = self.queries.get(&query).copied() else { return };
-                let author = record.author();
-                if author != self.me {
-                    self.feed(now, topic, gossip::Input::Found(vec![PeerAddr::from(author)]));
+                let member = PeerAddr::from(record.author());
+                if member.id == self.me {
+                    return;
+                }
+                // Who has nobody does not wait for the rest.
+                if self.rooms.get(&topic).is_some_and(|room| room.neighbors.is_empty()) {
+                    self.feed(now, topic, gossip::Input::Found(vec![member.clone()]));
+                }
+                let sample = self.samples.or_default(query);
+                if sample.len() < SAMPLE {
+                    sample.push(member);
                 }
             }
             index::Event::Done { query, .. } => {
-                self.queries.remove(&query);
+                let sample = self.samples.remove(&query).unwrap_or_default();
+                if let Some(topic) = self.queries.remove(&query) {
+                    self.feed(now, topic, gossip::Input::Found(sample));
+                }
             }
             index::Event::NotJoined(query) | index::Event::Failed { query, .. } => {
                 let Some(topic) = self.queries.get(&query).copied() else { return };
                 // The index itself announces us again.
                 if self.rooms.get(&topic).is_none_or(|room| room.announcement != query) {
                     self.queries.remove(&query);
+                    self.samples.remove(&query);
                     // Sooner than gossip would: a node that has just started is joined soon.
                     self.timers.set(Timer::Members(topic), now + MEMBERS_AGAIN);
                 }

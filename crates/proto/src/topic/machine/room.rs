@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
 use super::{DiskAction, RequestId, RestoredTopic, TopicConfig};
+use crate::bucket::TokenBucket;
 use crate::flat::FlatMap;
 use crate::id::{NodeId, SecretKey};
 use crate::index::QueryId;
@@ -59,6 +60,11 @@ pub(super) struct Neighbor {
     /// Since when they are equal.
     pub(super) synced_ms: Option<u64>,
 }
+
+/// Presences that are looked at and passed on in a second, and at once, whoever sends them: each
+/// costs a signature to be verified at every member. Members of themselves say about half as many.
+const PRESENCES_PER_S: u64 = 4;
+const PRESENCES_AT_ONCE: u64 = 256;
 
 /// Removed members, and those that remained, that are remembered.
 const REMOVED_MAX: usize = 1_024;
@@ -115,11 +121,13 @@ pub(super) struct Room {
     pub(super) outbox: VecDeque<Draft>,
     pub(super) writing: Vec<(Option<RequestId>, Signed)>,
     pub(super) presences: FlatMap<NodeId, Presence>,
+    /// Presences that are looked at and passed on in a second.
+    pub(super) presence_rate: TokenBucket,
     /// Our last one, as it travels; empty if we have said none.
     pub(super) our_presence: Bytes,
     /// What we say of ourselves.
     pub(super) status: Bytes,
-    /// Time of our last presence, and of our last one for news.
+    /// Time of our last presence, in milliseconds since 1970.
     pub(super) said_ms: u64,
     /// Payloads pushed to us that were new, and that we had.
     pub(super) pushed: (u64, u64),
@@ -149,6 +157,7 @@ impl Room {
             outbox: VecDeque::new(),
             writing: Vec::new(),
             presences: FlatMap::new(),
+            presence_rate: TokenBucket::new(PRESENCES_PER_S, PRESENCES_AT_ONCE),
             our_presence: Bytes::new(),
             status: Bytes::new(),
             said_ms: 0,
@@ -169,6 +178,7 @@ impl Room {
     pub(super) fn restore(&mut self, state: RoomState, restored: RestoredTopic) {
         for (id, last) in state.removed {
             self.removed.insert(id, last);
+            self.log.limit(id, last);
         }
         self.remained = state.remained.into_iter().collect();
         let mut heads = Vec::new();
@@ -214,7 +224,7 @@ impl Room {
         DiskAction::Author(self.id(), author, bytes.into())
     }
 
-    /// What an author may do at this moment, as far as it has shown.
+    /// What an author may do at a moment, as far as it has shown.
     pub(super) fn rank_of(&self, author: NodeId, at: crate::time::UnixTime) -> Option<Rank> {
         if self.access.keys().is_public() {
             return Some(Rank::Write);
@@ -258,6 +268,7 @@ impl Room {
             let last = (*last).min(self.removed.get(member).copied().unwrap_or(u64::MAX));
             if self.removed.len() < REMOVED_MAX || self.removed.contains_key(member) {
                 self.removed.insert(*member, last);
+                self.log.limit(*member, last);
                 self.presences.remove(member);
             }
         }

@@ -109,6 +109,9 @@ impl Topics {
         }
         let (mut seq, mut backlink, heads) = room.log.next_draft_parts();
         let mut heads = Some(heads);
+        // In our first entry, and again when it is another.
+        let chain = room.access.chain().filter(|chain| room.chains.get(&self.me) != Some(chain));
+        let mut chain: Option<Bytes> = chain.map(|chain| chain.encode().into());
         let mut len = 0;
         let mut failed = Vec::new();
         while room.writing.len() < BATCH_MAX && len < BATCH_LEN_MAX {
@@ -119,11 +122,7 @@ impl Topics {
                 failed.extend(draft.request);
                 continue;
             };
-            let chain = if seq == 1 {
-                room.access.chain().map(|chain| chain.encode().into())
-            } else {
-                None
-            };
+            let chain = chain.take();
             let draft_entry = entry::Draft {
                 seq,
                 backlink,
