@@ -18,8 +18,10 @@ use crate::wire::topic::TopicBody;
 /// what is sent.
 const SMALL: usize = 32;
 
-/// Least pause between two presences that say what we have seen, and how long news are gathered.
+/// How long news are gathered before a presence says that we have seen them: so long at least, and
+/// so long for each member, so that all together say at most some three in a second.
 const SEEN_PAUSE: Duration = Duration::from_millis(1_500);
+const SEEN_PAUSE_EACH: Duration = Duration::from_millis(300);
 
 /// Presences without a word after which a member is not counted as there.
 const MISSED_MAX: u32 = 3;
@@ -39,8 +41,10 @@ impl Topics {
     /// There is something new: whoever said it may want to know that we have it.
     pub(super) fn tell_seen_soon(&mut self, now: Instant, topic: TopicId) {
         let Some(room) = self.rooms.get(&topic) else { return };
-        if room.size() <= SMALL {
-            self.set_presence(now, topic, SEEN_PAUSE);
+        let size = room.size();
+        if size <= SMALL {
+            let each = SEEN_PAUSE_EACH * u32::try_from(size).unwrap_or(u32::MAX);
+            self.set_presence(now, topic, SEEN_PAUSE.max(each));
         }
     }
 
