@@ -1,6 +1,7 @@
 //! What comes from members: entries pushed or asked for, comparisons, proofs of forks.
 
 use bytes::Bytes;
+use rand_core::Rng;
 
 use super::room::{Neighbor, Room};
 use super::{DiskAction, Event, Output, Timer, Topics, jittered};
@@ -96,7 +97,7 @@ impl Topics {
             self.write(action);
         }
         for (author, seq, _) in &writes {
-            self.obey(now, topic, *author, *seq);
+            self.obey(topic, *author, *seq);
         }
         for (id, len) in news {
             self.feed(now, topic, gossip::Input::Have { id, from, len });
@@ -122,15 +123,16 @@ impl Topics {
     }
 
     /// Carries out an entry that is about the topic itself.
-    fn obey(&mut self, now: Instant, topic: TopicId, author: NodeId, seq: u64) {
-        let unix = self.unix(now);
+    fn obey(&mut self, topic: TopicId, author: NodeId, seq: u64) {
         let Some(room) = self.rooms.get_mut(&topic) else { return };
         let Some(entry) = room.log.entry(author, seq) else { return };
         if entry.kind() != KIND_CONTROL || room.access.keys().is_public() {
             return;
         }
         let Ok(change) = EpochChange::decode(entry.payload()) else { return };
-        if room.rank_of(author, unix).is_none_or(|rank| rank < Rank::Manage) {
+        // By the time that it names, as when it was applied: all members obey the same.
+        let at = UnixTime::from_secs(entry.time_ms() / 1_000);
+        if room.rank_of(author, at).is_none_or(|rank| rank < Rank::Manage) {
             return;
         }
         room.obey(&change, &self.secret);
@@ -173,7 +175,6 @@ impl Topics {
         let Some(room) = self.rooms.get(&topic) else { return };
         let neighbors: Vec<_> = room.neighbors.keys().copied().collect();
         if !neighbors.is_empty() {
-            use rand_core::Rng;
             let at = self.rng.next_u32() as usize % neighbors.len();
             self.compare_with(topic, neighbors[at]);
         }
