@@ -34,6 +34,9 @@ const AFTERMATH: Duration = Duration::from_secs(3);
 /// The longest silence that counts as survival at all.
 const GIVE_UP: Duration = Duration::from_secs(20);
 
+/// How long a program whose output ended has to say why.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// What dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Death {
@@ -248,6 +251,10 @@ impl Traffic {
         let mut text = what.to_owned();
         if self.reader.is_finished() {
             text.push_str(&format!("; reader: {:?}", (&mut self.reader).await));
+            // Whoever ended says why as the last thing.
+            for process in [&mut self.connect, &mut self.listen] {
+                drop(process.wait(LAST_WORDS).await);
+            }
         }
         anyhow!("{text}\n{}\n{}", self.connect.blame("said"), self.listen.blame("said"))
     }

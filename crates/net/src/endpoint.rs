@@ -59,7 +59,7 @@ pub struct EndpointConfig {
 #[derive(Debug, Error)]
 pub enum EndpointError {
     /// The socket could not be bound.
-    #[error("{0}")]
+    #[error(transparent)]
     Bind(#[from] io::Error),
     /// TLS could not be set up.
     #[error("TLS: {0}")]
@@ -287,17 +287,22 @@ impl Endpoint {
                 Frames::Jumbo => incoming.accept_with(Arc::clone(&self.shared.jumbo_server)),
             };
             let Ok(connecting) = accepted else { continue };
+            // A client may open more paths as soon as the handshake is over, before this task is
+            // woken by its end: who is told of paths only from then on never hears of those. What
+            // the client is, or has to say, is looked at once it has proved its key.
+            let Ok((conn, _)) = connecting.into_0rtt() else { continue };
+            let happenings = Happenings::of(&conn);
             if !validated {
                 self.shared.unvalidated.fetch_add(1, Ordering::Relaxed);
             }
             let endpoint = self.clone();
             tokio::spawn(async move {
-                let result = tokio::time::timeout(HANDSHAKE_MAX, connecting).await;
+                let proved = conn.handshake_confirmed();
+                let result = tokio::time::timeout(HANDSHAKE_MAX, proved).await;
                 if !validated {
                     endpoint.shared.unvalidated.fetch_sub(1, Ordering::Relaxed);
                 }
-                let Ok(Ok(conn)) = result else { return };
-                let happenings = Happenings::of(&conn);
+                let Ok(Ok(())) = result else { return };
                 // A client that gives its dial up when the handshake is just over (another came
                 // first) never speaks. What it does not hold is no link.
                 let control = tokio::time::timeout(HANDSHAKE_MAX, conn.accept_bi()).await;
