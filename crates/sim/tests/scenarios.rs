@@ -2,6 +2,7 @@
 
 use baran_sim::Args;
 use baran_sim::args::Scenario;
+use baran_sim::policy::Policy;
 
 fn small(scenario: Scenario, seed: u64) -> Args {
     Args {
@@ -42,6 +43,22 @@ fn every_scenario_reports() {
         assert_eq!(report["scenario"], scenario.name());
         assert!(report["figures"]["joined"]["value"].as_f64() > Some(0.9), "{report}");
     }
+}
+
+#[test]
+fn a_value_whose_key_sybils_crowd_is_found_without_seats() {
+    let args = Args {
+        nodes: 300,
+        minutes: Some(5),
+        lookups: 60,
+        sybils: 45,
+        policy: Policy::Floor,
+        ..Args::new(Scenario::Eclipse)
+    };
+    let figures = &json(&args)["figures"];
+    assert_eq!(figures["sybils_nearest"]["value"].as_f64(), Some(20.0));
+    assert!(figures["honest_copies"]["value"].as_f64() >= Some(8.0), "{figures}");
+    assert!(figures["lookups_found"]["value"].as_f64() >= Some(0.99), "{figures}");
 }
 
 #[test]

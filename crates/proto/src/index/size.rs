@@ -13,6 +13,10 @@
 //! what their own observations say (Hello), and these count in the median as well. Nodes whose
 //! estimates differ by much do not believe each other's mandates ([`crate::role`]).
 //!
+//! Whoever looks up a key that Sybils crowd is linked to all of them afterwards, and they say what
+//! they like. The key space is therefore cut into slices, and of each slice only the peer counts
+//! that spoke last: who crowds one key has one voice.
+//!
 //! Invariants: at most [`OBSERVATIONS_MAX`] and [`HEARD_MAX`] estimates are kept; the answer is
 //! finite.
 
@@ -27,15 +31,18 @@ pub const OBSERVATIONS_MAX: usize = 32;
 /// of the least of two normal draws), which are 0.3 for eight to twenty nodes.
 const LOWER_OF_TWO: f64 = 1.18;
 
-/// Estimates of others that are remembered: a node has about twenty links.
-pub const HEARD_MAX: usize = 32;
+/// Slices of the key space, in bits: a node's twenty links are of a dozen of them.
+const SLICE_BITS: u32 = 5;
+
+/// Estimates of others that are remembered, one of each slice.
+pub const HEARD_MAX: usize = 1 << SLICE_BITS;
 
 /// An estimate of the number of nodes.
 #[derive(Debug, Clone, Default)]
 pub struct SizeEstimate {
     /// Our own, by the first bytes of the key.
     observations: Ring<OBSERVATIONS_MAX>,
-    /// Those of peers, by the first bytes of their ids.
+    /// Those of peers, by the slices that they are of.
     heard: Ring<HEARD_MAX>,
     /// What follows from both.
     nodes: Option<f64>,
@@ -65,7 +72,8 @@ impl SizeEstimate {
     /// Takes in what a peer's own observations say; 0 says nothing.
     pub fn hear(&mut self, peer: NodeId, nodes: u32) {
         if nodes > 0 {
-            self.heard.put(Key::of_node(peer).head(), nodes.into());
+            let slice = Key::of_node(peer).head() >> (u64::BITS - SLICE_BITS);
+            self.heard.put(slice, nodes.into());
             self.settle();
         }
     }
@@ -230,7 +238,25 @@ mod tests {
             estimate.hear(NodeId::from_bytes([n; 32]), 0);
         }
         assert!((1_000.0..1_300.0).contains(&estimate.nodes().unwrap()), "{estimate:?}");
-        assert_eq!((estimate.own(), estimate.heard.0.len()), (own, HEARD_MAX));
+        assert_eq!(estimate.own(), own);
+        assert!((16..=HEARD_MAX).contains(&estimate.heard.0.len()), "{estimate:?}");
+    }
+
+    #[test]
+    fn those_who_crowd_one_key_have_one_voice() {
+        let slice = |n: u16| {
+            let mut id = [0; 32];
+            id[..2].copy_from_slice(&n.to_be_bytes());
+            let id = NodeId::from_bytes(id);
+            (Key::of_node(id).head() >> (u64::BITS - SLICE_BITS), id)
+        };
+        let (crowd, others): (Vec<_>, Vec<_>) =
+            (0..3_000).map(slice).partition(|(slice, _)| *slice == 7);
+        let mut estimate = SizeEstimate::new();
+        others.iter().take(8).for_each(|(_, honest)| estimate.hear(*honest, 2_000));
+        assert!(crowd.len() >= 45);
+        crowd.iter().for_each(|(_, sybil)| estimate.hear(*sybil, 400_000));
+        assert!((1_999.0..2_001.0).contains(&estimate.nodes().unwrap()), "{estimate:?}");
     }
 
     #[test]
