@@ -88,6 +88,8 @@ pub struct Topics {
     config: TopicConfig,
     rng: ChaCha8Rng,
     rooms: FlatMap<TopicId, Box<Room>>,
+    /// Linked peers. Most have nothing to do with any topic.
+    linked: FlatMap<NodeId, ()>,
     peers: FlatMap<NodeId, Box<Peer>>,
     /// Who is not listened to, until when.
     bans: FlatMap<NodeId, Instant>,
@@ -124,6 +126,7 @@ impl Topics {
             config,
             rng: ChaCha8Rng::from_seed(seed),
             rooms: FlatMap::new(),
+            linked: FlatMap::new(),
             peers: FlatMap::new(),
             bans: FlatMap::new(),
             left: BTreeMap::new(),

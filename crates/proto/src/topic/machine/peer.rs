@@ -17,10 +17,9 @@ use crate::wire::topic::{TopicBody, TopicMessage};
 const JOINS_PER_S: u64 = 16;
 const JOINS_AT_ONCE: u64 = 512;
 
-/// A peer that is linked, or that a topic wants to be.
+/// A peer that has to do with a topic, or asked whether it has.
 #[derive(Debug)]
 pub(super) struct Peer {
-    pub(super) is_linked: bool,
     /// Topics for which a link to it is to last.
     kept_for: BTreeSet<TopicId>,
     /// Topics that wait to hear whether it shares them.
@@ -35,7 +34,6 @@ pub(super) struct Peer {
 impl Default for Peer {
     fn default() -> Self {
         Self {
-            is_linked: false,
             kept_for: BTreeSet::new(),
             asked_for: BTreeSet::new(),
             ours: FlatMap::new(),
@@ -63,9 +61,9 @@ impl Topics {
         if self.is_banned(now, peer) {
             return;
         }
-        let state = self.peers.or_default(peer);
-        state.is_linked = true;
-        for topic in state.asked_for.clone() {
+        self.linked.insert(peer, ());
+        let asked_for = self.peers.get(&peer).map(|state| state.asked_for.clone());
+        for topic in asked_for.unwrap_or_default() {
             self.say_join(topic, peer, true);
         }
     }
@@ -83,13 +81,14 @@ impl Topics {
 
     /// A peer that was to be reached is not.
     pub(crate) fn unreachable(&mut self, now: Instant, peer: NodeId) {
-        if self.peers.get(&peer).is_some_and(|state| !state.is_linked) {
+        if !self.linked.contains_key(&peer) {
             self.lose(now, peer);
         }
     }
 
     /// Forgets a peer and tells the topics that had to do with it.
     pub(super) fn lose(&mut self, now: Instant, peer: NodeId) {
+        self.linked.remove(&peer);
         let Some(state) = self.peers.remove(&peer) else { return };
         let shared: BTreeSet<_> = state.theirs.values().copied().collect();
         if !state.kept_for.is_empty() {
@@ -111,8 +110,9 @@ impl Topics {
         if id == self.me || self.is_banned(now, id) {
             return self.feed(now, topic, gossip::Input::Unreachable(id));
         }
+        let is_linked = self.linked.contains_key(&id);
         let state = self.peers.or_default(id);
-        let (is_linked, is_shared) = (state.is_linked, state.shares(topic));
+        let is_shared = state.shares(topic);
         if state.kept_for.is_empty() {
             self.outputs.push_back(Output::Keep(id, true));
         }
@@ -134,7 +134,7 @@ impl Topics {
         state.asked_for.remove(&topic);
         if state.kept_for.remove(&topic) && state.kept_for.is_empty() {
             self.outputs.push_back(Output::Keep(peer, false));
-            if !state.is_linked {
+            if !self.linked.contains_key(&peer) {
                 self.peers.remove(&peer);
             }
         }
@@ -178,7 +178,8 @@ impl Topics {
 
     /// Sends to a peer that was told our number of the topic.
     pub(super) fn send(&mut self, topic: TopicId, peer: NodeId, body: TopicBody) {
-        let Some(state) = self.peers.get(&peer).filter(|state| state.is_linked) else { return };
+        let is_linked = self.linked.contains_key(&peer);
+        let Some(state) = self.peers.get(&peer).filter(|_| is_linked) else { return };
         if let Some(number) = state.ours.get(&topic).copied() {
             self.outputs.push_back(Output::Send(peer, TopicMessage { number, body }));
         }
@@ -222,8 +223,8 @@ impl Topics {
         is_asking: bool,
     ) {
         let shared_max = self.config.topics_per_peer_max;
+        self.linked.insert(peer, ());
         let state = self.peers.or_default(peer);
-        state.is_linked = true;
         if !state.joins.try_take(now, 1) {
             return;
         }
