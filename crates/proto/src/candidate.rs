@@ -106,11 +106,28 @@ impl Candidates {
     }
 
     fn refresh(&mut self) {
-        self.outlook = Outlook {
-            mapping: self.judge_mapping(),
-            public: self.make_offer(false),
-            local: self.make_offer(true),
-        };
+        let hosts = self.host_addrs();
+        // Peers on our own network see us at a private address, which says nothing about the
+        // outside and is nothing for those outside.
+        let mut public = [self.reflexive(false, true), self.reflexive(true, true)].concat();
+        let mut local =
+            [&public[..], &self.reflexive(false, false), &self.reflexive(true, false)].concat();
+        public.extend(hosts.iter().filter(|addr| is_public(addr.ip())));
+        local.extend(hosts);
+        dedup(&mut public);
+        dedup(&mut local);
+        self.outlook = Outlook { mapping: self.judge_mapping(), public, local };
+    }
+
+    /// Addresses of one kind as others see us: the one that most name, or else the first few.
+    fn reflexive(&self, v4: bool, public: bool) -> Vec<SocketAddr> {
+        let is_meant = |a: &SocketAddr| a.is_ipv4() == v4 && is_public(a.ip()) == public;
+        let reports: Vec<_> = self.reports.values().copied().filter(is_meant).collect();
+        match majority(&reports) {
+            _ if reports.is_empty() => Vec::new(),
+            Some(addr) => vec![addr],
+            None => self.observed().into_iter().filter(is_meant).take(DEPENDENT_MAX).collect(),
+        }
     }
 
     /// Takes the word of `peer` that it sees us at `addr`. Returns whether our mapping or what we
@@ -225,32 +242,16 @@ impl Candidates {
         let offer = if local { &self.outlook.local } else { &self.outlook.public };
         offer.iter().copied().take(max).collect()
     }
+}
 
-    fn make_offer(&self, local: bool) -> Vec<SocketAddr> {
-        let mut offer = Vec::new();
-        // Peers on our own network see us at a private address, which says nothing about the
-        // outside and is nothing for those outside.
-        for (v4, public) in [(false, true), (true, true), (false, false), (true, false)] {
-            let is_meant = |a: &SocketAddr| a.is_ipv4() == v4 && is_public(a.ip()) == public;
-            let reports: Vec<_> = self.reports.values().copied().filter(is_meant).collect();
-            match majority(&reports) {
-                _ if !public && !local => {}
-                Some(addr) => offer.push(addr),
-                None => {
-                    offer.extend(self.observed().into_iter().filter(is_meant).take(DEPENDENT_MAX))
-                }
-            }
-        }
-        let hosts = self.host_addrs();
-        offer.extend(hosts.into_iter().filter(|addr| local || is_public(addr.ip())));
-        let mut seen = Vec::new();
-        offer.retain(|addr| {
-            let new = !seen.contains(addr);
-            seen.push(*addr);
-            new
-        });
-        offer
-    }
+/// Leaves of equal addresses the first.
+fn dedup(addrs: &mut Vec<SocketAddr>) {
+    let mut seen = Vec::with_capacity(addrs.len());
+    addrs.retain(|addr| {
+        let is_new = !seen.contains(addr);
+        seen.push(*addr);
+        is_new
+    });
 }
 
 /// Whether a socket bound to `bound` is reached at `ip`. One bound to all of IPv6 takes IPv4 too.

@@ -12,7 +12,7 @@ use rand_core::SeedableRng;
 
 use super::job::Goal;
 use super::table::Entry;
-use super::{Index, Output, Timer};
+use super::{Index, Linked, Output, Timer};
 use crate::id::NodeId;
 use crate::invite::PeerAddr;
 use crate::key::Key;
@@ -71,6 +71,16 @@ impl Index {
     /// Whether a peer is one of the nearest to us that we know.
     pub(super) fn is_near(&self, now: Instant, id: NodeId) -> bool {
         let distance = Key::of_node(id).distance(&self.key);
+        // Mostly as many are linked that are nearer.
+        let is_nearer = |linked: &&Linked| {
+            linked.serves
+                && linked.key.distance(&self.key) < distance
+                && !self.cold.contains_key(&linked.id)
+        };
+        let nearer = self.linked.values().map(|linked| &**linked).filter(is_nearer);
+        if nearer.take(self.config.warm_near).count() == self.config.warm_near {
+            return false;
+        }
         let known = self.near_in_table(now);
         let farthest = known.last().map(|entry| entry.key().distance(&self.key));
         // Mostly the table knows enough that are nearer.

@@ -189,8 +189,11 @@ impl Node {
     /// The link to `peer` that new sessions should use.
     #[must_use]
     pub fn link_to(&self, peer: NodeId) -> Option<LinkId> {
-        let links = self.by_peer.get(&peer)?.iter().copied();
-        links.max_by_key(|id| {
+        let links = self.by_peer.get(&peer)?;
+        if let [only] = links[..] {
+            return Some(only);
+        }
+        links.iter().copied().max_by_key(|id| {
             let link = &self.links[id];
             let is_lower = link.client(self.id) == self.id.min(peer);
             (!link.is_superseded, is_lower, !link.is_retired, *id)
