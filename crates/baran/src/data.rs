@@ -28,7 +28,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use baran_proto::id::{ID_LEN, SecretKey};
-use rustix::fs::{Access, OFlags};
+use baran_store::private::{self, NotPrivate, OpenError};
+use rustix::fs::Access;
 use thiserror::Error;
 
 pub use self::files::Peers;
@@ -37,8 +38,6 @@ const KEY: &str = "key";
 const LOCK: &str = "lock";
 const SOCKET: &str = "daemon.sock";
 
-/// Permissions that anybody but the owner could use.
-const FOREIGN_BITS: u32 = 0o077;
 /// Permissions that the owner needs on the directory.
 const OWNER_BITS: u32 = 0o700;
 
@@ -50,43 +49,9 @@ const PID_PAUSE: Duration = Duration::from_millis(10);
 /// Why a data directory cannot be used.
 #[derive(Debug, Error)]
 pub enum DataError {
-    /// A symbolic link stands where the directory or one of its files should.
-    #[error("{} is a symbolic link: give the place that it leads to", .0.display())]
-    Symlink(PathBuf),
-    /// Something else stands where the directory or one of its files should.
-    #[error("{} is not a {expected}: move it away or choose another --data", .path.display())]
-    WrongType {
-        /// What it is about.
-        path: PathBuf,
-        /// `directory` or `file`.
-        expected: &'static str,
-    },
-    /// It belongs to another user.
-    #[error(
-        "{} belongs to user {owner} and this is user {user}: run as its owner or choose another \
-         --data", .path.display()
-    )]
-    Owner {
-        /// What it is about.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-        /// Who asks.
-        user: u32,
-    },
-    /// Others may read or write it.
-    #[error(
-        "others may use {} (mode {mode:04o}): run `chmod {} {}` if nobody did", .path.display(),
-        if *.is_dir { "700" } else { "600" }, .path.display()
-    )]
-    Mode {
-        /// What it is about.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-        /// Whether it is the directory.
-        is_dir: bool,
-    },
+    /// The directory or one of its files is not ours alone.
+    #[error(transparent)]
+    NotPrivate(#[from] NotPrivate),
     /// Nothing can be written into the directory.
     #[error(
         "{} cannot be written to: give yourself the right to or choose another --data",
@@ -182,12 +147,12 @@ impl DataDir {
         };
         let found = found.map_err(DataError::io("open", &path))?;
         if found.is_symlink() {
-            return Err(DataError::Symlink(path));
+            return Err(NotPrivate::Symlink(path).into());
         }
         if !found.is_dir() {
-            return Err(DataError::WrongType { path, expected: "directory" });
+            return Err(NotPrivate::WrongType { path, expected: "directory" }.into());
         }
-        check_owner(&path, &found)?;
+        private::check(&path, &found)?;
         // The superuser passes every check of access: a lack of rights is still meant.
         let writable = rustix::fs::access(&path, Access::WRITE_OK | Access::EXEC_OK).is_ok();
         if found.mode() & OWNER_BITS != OWNER_BITS || !writable {
@@ -305,36 +270,12 @@ fn create_dir(path: &Path) -> Result<(), DataError> {
     }
 }
 
-/// Checks that what was found is ours alone.
-fn check_owner(path: &Path, found: &std::fs::Metadata) -> Result<(), DataError> {
-    let user = rustix::process::geteuid().as_raw();
-    if found.uid() != user {
-        return Err(DataError::Owner { path: path.to_owned(), owner: found.uid(), user });
-    }
-    if found.mode() & FOREIGN_BITS != 0 {
-        let (path, is_dir) = (path.to_owned(), found.is_dir());
-        return Err(DataError::Mode { path, mode: found.mode() & 0o7777, is_dir });
-    }
-    Ok(())
-}
-
-/// Opens a file of the directory, makes it with 0600 if `options` say so, and checks what it got.
+/// Opens a file of the directory ([`private::open`]).
 fn open_checked(options: &mut OpenOptions, path: &Path) -> Result<File, DataError> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).expect("open(2) takes an int");
-    let opened = options.mode(0o600).custom_flags(flags).open(path);
-    let file = opened.map_err(|error| {
-        if path.is_symlink() {
-            return DataError::Symlink(path.to_owned());
-        }
-        DataError::io("open", path)(error)
-    })?;
-    let found = file.metadata().map_err(DataError::io("open", path))?;
-    if !found.is_file() {
-        return Err(DataError::WrongType { path: path.to_owned(), expected: "file" });
-    }
-    check_owner(path, &found)?;
-    Ok(file)
+    private::open(options, path).map_err(|error| match error {
+        OpenError::NotPrivate(error) => error.into(),
+        OpenError::Io(error) => DataError::io("open", path)(error),
+    })
 }
 
 fn load(path: &Path) -> Result<SecretKey, DataError> {

@@ -6,36 +6,14 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::private::{NotPrivate, OpenError};
+
 /// Why the store cannot be opened, read or written.
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
-    /// A symbolic link, a directory or something else stands where the file should.
-    #[error("{} is not a file: move it away or choose another --data", .0.display())]
-    NotAFile(PathBuf),
-    /// The file belongs to another user.
-    #[error(
-        "{} belongs to user {owner} and this is user {user}: run as its owner or choose another \
-         --data", .path.display()
-    )]
-    Owner {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-        /// Who asks.
-        user: u32,
-    },
-    /// Others may read or write the file.
-    #[error(
-        "others may use {} (mode {mode:04o}): run `chmod 600 {}` if nobody did", .path.display(),
-        .path.display()
-    )]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
+    /// The file is not ours alone.
+    #[error(transparent)]
+    NotPrivate(#[from] NotPrivate),
     /// Another store has the file open, in this process or another.
     #[error("{} is in use by another process: stop it first", .0.display())]
     InUse(PathBuf),
@@ -116,6 +94,14 @@ impl StoreError {
                 Self::Damaged { path: path.to_owned(), reason: "it ends too soon".to_owned() }
             }
             _ => Self::Io { what, path: path.to_owned(), error: Arc::new(error) },
+        }
+    }
+
+    /// For `map_err` of [`private::open`](crate::private::open).
+    pub(crate) fn opening(path: &Path) -> impl FnOnce(OpenError) -> Self {
+        move |error| match error {
+            OpenError::NotPrivate(error) => error.into(),
+            OpenError::Io(error) => Self::io("open", path)(error),
         }
     }
 

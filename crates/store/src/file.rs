@@ -6,17 +6,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
-use rustix::fs::OFlags;
 
 use crate::Table;
 use crate::error::StoreError;
 use crate::migrate::{self, Step};
+use crate::private;
 use crate::scratch::Scratch;
 
 /// What keys and values are to the database.
@@ -29,9 +28,6 @@ pub(crate) const FORMAT_KEY: &str = "format";
 /// Memory for pages of the database, in bytes. A node reads its store when it starts and keeps
 /// what it needs in memory, so this serves the writer.
 const CACHE_LEN: usize = 16 * 1024 * 1024;
-
-/// Permissions that anybody but the owner could use.
-const FOREIGN_BITS: u32 = 0o077;
 
 /// Opens the file at `path`; makes it if there is none, and brings it to the format that `steps`
 /// lead to.
@@ -158,30 +154,9 @@ fn create_at(path: &Path, format: u32) -> Result<(), StoreError> {
     initialized_as(file, path, format)?.close().map_err(StoreError::db("create", path))
 }
 
-/// Opens a file, makes it with 0600 if `options` say so, and checks that what it got is ours
-/// alone.
+/// Opens a file of ours alone ([`private::open`]).
 pub(crate) fn open_checked(options: &mut OpenOptions, path: &Path) -> Result<File, StoreError> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).expect("open(2) takes an int");
-    let opened = options.mode(0o600).custom_flags(flags).open(path);
-    let file = opened.map_err(|error| {
-        if path.is_symlink() || path.is_dir() {
-            return StoreError::NotAFile(path.to_owned());
-        }
-        StoreError::io("open", path)(error)
-    })?;
-    let found = file.metadata().map_err(StoreError::io("read", path))?;
-    if !found.is_file() {
-        return Err(StoreError::NotAFile(path.to_owned()));
-    }
-    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
-    if owner != user {
-        return Err(StoreError::Owner { path: path.to_owned(), owner, user });
-    }
-    if found.mode() & FOREIGN_BITS != 0 {
-        return Err(StoreError::Mode { path: path.to_owned(), mode: found.mode() & 0o7777 });
-    }
-    Ok(file)
+    private::open(options, path).map_err(StoreError::opening(path))
 }
 
 /// Checks that the file is ours, of a known format and whole, and leaves it as it is. Returns its

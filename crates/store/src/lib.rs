@@ -26,6 +26,7 @@ mod error;
 mod file;
 mod migrate;
 mod offline;
+pub mod private;
 mod scratch;
 mod shared;
 #[cfg(test)]

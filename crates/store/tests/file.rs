@@ -6,6 +6,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use baran_store::private::NotPrivate;
 use baran_store::{Batch, Store, StoreError, Table};
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;
@@ -50,6 +51,13 @@ fn open_all(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Opens a file that must be refused and must not change.
+fn refusal(path: &Path) -> NotPrivate {
+    match Store::open(path) {
+        Err(StoreError::NotPrivate(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn refused(path: &Path) -> StoreError {
     let before = fs::read(path).unwrap();
     let error = Store::open(path).unwrap_err();
@@ -191,16 +199,16 @@ fn a_newer_one_is_refused_even_after_a_crash() {
 fn what_is_not_a_file_of_ours_is_refused() {
     let (dir, path) = scratch();
     fs::create_dir(&path).unwrap();
-    assert!(matches!(Store::open(&path), Err(StoreError::NotAFile(_))));
+    assert!(matches!(refusal(&path), NotPrivate::WrongType { expected: "file", .. }));
     fs::remove_dir(&path).unwrap();
     let target = dir.path().join("target");
     symlink(&target, &path).unwrap();
-    assert!(matches!(Store::open(&path), Err(StoreError::NotAFile(_))));
+    assert!(matches!(refusal(&path), NotPrivate::Symlink(_)));
     assert!(!target.exists());
     fs::remove_file(&path).unwrap();
     drop(filled(&path));
     fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(refused(&path), StoreError::Mode { mode: 0o640, .. }));
+    assert!(matches!(refusal(&path), NotPrivate::Mode { mode: 0o640, .. }));
     let nowhere = dir.path().join("no/such/directory/store.redb");
     assert!(matches!(Store::open(&nowhere), Err(StoreError::Io { what: "open", .. })));
 }

@@ -59,7 +59,11 @@ fn a_looser_directory_is_refused() {
     for loose in [0o750, 0o701, 0o777, 0o1720] {
         chmod(dir.path(), loose);
         let error = DataDir::open(dir.path()).unwrap_err();
-        assert!(matches!(error, DataError::Mode { mode, is_dir: true, .. } if mode == loose));
+        let DataError::NotPrivate(NotPrivate::Mode { mode, is_dir, .. }) = error else {
+            panic!("{error}");
+        };
+        assert_eq!((mode, is_dir), (loose, true));
+        let error = DataDir::open(dir.path()).unwrap_err();
         assert!(error.to_string().contains("chmod 700"), "{error}");
     }
 }
@@ -75,7 +79,10 @@ fn an_unwritable_directory_is_refused() {
     let below = DataDir::open(&dir.path().join("file/below")).unwrap_err();
     assert!(matches!(below, DataError::Io { .. }), "{below}");
     let file = DataDir::open(&dir.path().join("file")).unwrap_err();
-    assert!(matches!(file, DataError::WrongType { expected: "directory", .. }), "{file}");
+    assert!(
+        matches!(file, DataError::NotPrivate(NotPrivate::WrongType { expected: "directory", .. })),
+        "{file}"
+    );
 }
 
 #[test]
@@ -84,9 +91,12 @@ fn symbolic_links_are_refused() {
     let dir = opened(&scratch);
     let link = scratch.path().join("link");
     symlink(dir.path(), &link).unwrap();
-    assert!(matches!(DataDir::open(&link), Err(DataError::Symlink(_))));
+    assert!(matches!(DataDir::open(&link), Err(DataError::NotPrivate(NotPrivate::Symlink(_)))));
     let with_slash = scratch.path().join("link/");
-    assert!(matches!(DataDir::open(&with_slash), Err(DataError::Symlink(_))));
+    assert!(matches!(
+        DataDir::open(&with_slash),
+        Err(DataError::NotPrivate(NotPrivate::Symlink(_)))
+    ));
 
     let elsewhere = scratch.path().join("elsewhere");
     fs::write(&elsewhere, [7; 32]).unwrap();
@@ -94,11 +104,14 @@ fn symbolic_links_are_refused() {
     for name in ["key", "lock"] {
         symlink(&elsewhere, dir.path().join(name)).unwrap();
     }
-    assert!(matches!(dir.secret(), Err(DataError::Symlink(_))));
-    assert!(matches!(dir.lock(), Err(DataError::Symlink(_))));
+    assert!(matches!(dir.secret(), Err(DataError::NotPrivate(NotPrivate::Symlink(_)))));
+    assert!(matches!(dir.lock(), Err(DataError::NotPrivate(NotPrivate::Symlink(_)))));
     assert_eq!(fs::read(&elsewhere).unwrap(), [7; 32]);
     fs::remove_file(&elsewhere).unwrap();
-    assert!(matches!(dir.secret(), Err(DataError::Symlink(_))), "a dangling one too");
+    assert!(
+        matches!(dir.secret(), Err(DataError::NotPrivate(NotPrivate::Symlink(_)))),
+        "a dangling one too"
+    );
 }
 
 #[test]
@@ -119,11 +132,17 @@ fn a_wrong_key_is_refused_and_left_alone() {
     fs::write(&key, [1; 32]).unwrap();
     chmod(&key, 0o640);
     let error = dir.secret().unwrap_err();
-    assert!(matches!(error, DataError::Mode { mode: 0o640, is_dir: false, .. }), "{error}");
+    assert!(
+        matches!(error, DataError::NotPrivate(NotPrivate::Mode { mode: 0o640, is_dir: false, .. })),
+        "{error}"
+    );
     fs::remove_file(&key).unwrap();
     fs::create_dir(&key).unwrap();
     chmod(&key, 0o700);
-    assert!(matches!(dir.secret(), Err(DataError::WrongType { expected: "file", .. })));
+    assert!(matches!(
+        dir.secret(),
+        Err(DataError::NotPrivate(NotPrivate::WrongType { expected: "file", .. }))
+    ));
 }
 
 #[test]
@@ -135,9 +154,15 @@ fn another_users_directory_is_refused() {
         let dir = opened(&scratch);
         std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
         let error = DataDir::open(dir.path()).unwrap_err();
-        assert!(matches!(error, DataError::Owner { owner: 12_345, .. }), "{error}");
+        assert!(
+            matches!(error, DataError::NotPrivate(NotPrivate::Owner { owner: 12_345, .. })),
+            "{error}"
+        );
     } else {
-        assert!(matches!(DataDir::open(foreign), Err(DataError::Owner { owner: 0, .. })));
+        assert!(matches!(
+            DataDir::open(foreign),
+            Err(DataError::NotPrivate(NotPrivate::Owner { owner: 0, .. }))
+        ));
     }
 }
 

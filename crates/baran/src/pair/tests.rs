@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use baran_store::private::NotPrivate;
+
 use super::*;
 use crate::data::DataDir;
 use crate::{Node, PeerAddr};
@@ -173,5 +175,5 @@ fn the_book_holds_what_was_added_and_survives_a_person() {
     assert!(book.of_network("main").is_err());
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-    assert!(matches!(book.of_network("main"), Err(DataError::Symlink(_))));
+    assert!(matches!(book.of_network("main"), Err(DataError::NotPrivate(NotPrivate::Symlink(_)))));
 }

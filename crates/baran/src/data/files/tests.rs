@@ -5,6 +5,8 @@ use baran_proto::id::NodeId;
 use baran_proto::invite::PeerAddr;
 use baran_proto::time::UnixTime;
 
+use baran_store::private::NotPrivate;
+
 use super::*;
 
 fn opened(scratch: &tempfile::TempDir) -> DataDir {
@@ -121,9 +123,9 @@ fn nothing_is_read_from_or_written_to_where_a_link_leads() {
     for name in ["port", "port.new", "peers"] {
         symlink(&elsewhere, dir.path().join(name)).unwrap();
     }
-    assert!(matches!(dir.port(), Err(DataError::Symlink(_))));
-    assert!(matches!(dir.peers("main"), Err(DataError::Symlink(_))));
-    assert!(matches!(dir.save_port(9), Err(DataError::Symlink(_))));
+    assert!(matches!(dir.port(), Err(DataError::NotPrivate(NotPrivate::Symlink(_)))));
+    assert!(matches!(dir.peers("main"), Err(DataError::NotPrivate(NotPrivate::Symlink(_)))));
+    assert!(matches!(dir.save_port(9), Err(DataError::NotPrivate(NotPrivate::Symlink(_)))));
     assert_eq!(fs::read(&elsewhere).unwrap(), b"7");
 }
 
