@@ -18,6 +18,7 @@ use core::time::Duration;
 
 use crate::bucket::{DayBudget, TokenBucket};
 use crate::time::Instant;
+use crate::wire::node::{RefusalReason, Refused};
 use crate::wire::{IndexMessage, MESSAGE_LEN_MAX, NodeMessage, RoleMessage};
 
 /// Bytes of the rate's burst that only answers may take: four of the longest.
@@ -67,6 +68,19 @@ pub const fn serves(message: &NodeMessage) -> bool {
             | IndexMessage::Lacking(_),
         )
         | NodeMessage::Role(_) => false,
+    }
+}
+
+/// What is said in the place of an answer that the allowance has no bytes left for: who waits for a
+/// channel would wait for the link's life.
+#[must_use]
+pub const fn refusal(message: &NodeMessage) -> Option<NodeMessage> {
+    match message {
+        NodeMessage::RelayOpened(opened) => Some(NodeMessage::Refused(Refused {
+            request: Some(opened.request),
+            reason: RefusalReason::Budget,
+        })),
+        _ => None,
     }
 }
 

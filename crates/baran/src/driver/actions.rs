@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use baran_net::link::Link;
+use baran_proto::allowance::refusal;
 use baran_proto::machine::Machine;
 use baran_proto::node::{self, ForwardAction, GateAction, Input, LinkId, Output};
 use baran_proto::path;
@@ -29,9 +30,14 @@ impl Driver {
                     }
                 }
                 Output::Send { link, message } => {
-                    if self.links.contains_key(&link) && self.may_send(&message) {
-                        self.links[&link].send(message);
+                    if !self.links.contains_key(&link) {
+                        continue;
                     }
+                    let message = match self.may_send(&message) {
+                        true => Some(message),
+                        false => refusal(&message),
+                    };
+                    message.into_iter().for_each(|message| self.links[&link].send(message));
                 }
                 Output::SendTopic { link, message } => self.send_topic(link, message),
                 Output::ExpelTopic(peer) => self.expel_topic(peer),

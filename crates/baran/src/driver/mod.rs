@@ -375,7 +375,10 @@ impl Driver {
         }
         for (id, ticks) in &mut self.retired {
             let Some(link) = self.links.get(id) else { continue };
-            *ticks = if link.sessions() == 0 { *ticks + 1 } else { 0 };
+            // What was preferred may be gone meanwhile.
+            let preferred = self.node.link_to(link.peer());
+            let is_spare = preferred.is_some_and(|preferred| preferred != *id);
+            *ticks = if is_spare && link.sessions() == 0 { *ticks + 1 } else { 0 };
             if *ticks == RETIRED_TICKS {
                 link.close(link_code::DUPLICATE, "another connection is preferred");
             }

@@ -93,7 +93,8 @@ impl Serving {
 
 impl Driver {
     /// Whether a message may go out: it takes what it costs of the owner's allowance if it serves
-    /// others. One that may not is dropped, and whoever asked turns to somebody else.
+    /// others. One that may not is dropped, or a refusal takes its place; whoever asked turns to
+    /// somebody else.
     pub(super) fn may_send(&mut self, message: &NodeMessage) -> bool {
         if !serves(message) {
             return true;

@@ -543,6 +543,14 @@ impl Node {
         }
     }
 
+    /// A relay closed a channel. Only who asked for one is told: what it says of others is no
+    /// reason to forget that we knocked for them.
+    pub(super) fn handle_relay_closed(&mut self, on: LinkId, channel: Channel) {
+        if self.held.get(&(on, channel)).is_some_and(|held| held.ours) {
+            self.release_channel(on, channel);
+        }
+    }
+
     pub(super) fn release_channel(&mut self, on: LinkId, channel: Channel) {
         self.timers.stop(Timer::Channel(on, channel));
         self.held.remove(&(on, channel));

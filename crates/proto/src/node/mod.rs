@@ -296,7 +296,7 @@ impl Node {
                 self.handle_relay_incoming(now, link, &incoming);
             }
             NodeMessage::RelayRenew(renew) => self.handle_relay_renew(now, peer, renew.channel),
-            NodeMessage::RelayClosed(closed) => self.release_channel(link, closed.channel),
+            NodeMessage::RelayClosed(closed) => self.handle_relay_closed(link, closed.channel),
             NodeMessage::Homes(homes) => self.handle_homes(now, link, &homes),
             NodeMessage::Index(message) => self.index.handle_message(now, peer, message),
             NodeMessage::Role(message) => self.roles.handle_message(now, peer, message),

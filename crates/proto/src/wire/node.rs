@@ -104,7 +104,7 @@ pub struct Retired {}
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Reserved {
-    /// Seconds until it expires; 1 to 3600.
+    /// Seconds until it expires; 1 to 14,400.
     #[n(0)]
     pub ttl_s: u32,
     /// Bytes a second that the relay carries for everybody together.

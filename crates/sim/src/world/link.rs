@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use baran_proto::allowance::serves;
+use baran_proto::allowance::{refusal, serves};
 use baran_proto::id::SecretKey;
 use baran_proto::node::{Input, LinkId};
 use baran_proto::topic::entry::{Draft, Signed};
@@ -33,12 +33,15 @@ impl World {
     pub(super) fn send(&mut self, link: LinkId, message: NodeMessage) {
         let Some((id, end)) = self.conns.of_link(link) else { return };
         let kind = self.kind_of(id, end, &message);
-        let (work, is_answer) = (work_of(&message), serves(&message));
+        let (work, is_answer, refusal) = (work_of(&message), serves(&message), refusal(&message));
         // In its encoding, as on the wire: nobody says what nobody may read.
         let bytes = Message::Node(message).encode();
         let Some(host) = self.conns.get(id).map(|conn| conn.ends[end].host) else { return };
         let now = self.now;
         if is_answer && !self.hosts[host as usize].service.answer(now, bytes.len()) {
+            if let Some(refusal) = refusal {
+                self.send(link, refusal);
+            }
             return;
         }
         let number = type_of(&bytes[LENGTH_LEN..]);

@@ -353,7 +353,10 @@ fn tables_are_bounded() {
     assert_eq!(node.node.held.len(), 2);
     node.say(home, NodeMessage::RelayClosed(RelayClosed { channel: Channel(0) }));
     node.say(home, incoming(10, 7));
-    assert!(node.node.held.contains_key(&(home, Channel(10))), "there is room again");
+    assert!(!node.node.held.contains_key(&(home, Channel(10))), "we asked for none of them");
+    node.run(secs(121));
+    node.say(home, incoming(11, 7));
+    assert!(node.node.held.contains_key(&(home, Channel(11))), "there is room again");
     node.input(Input::LinkDown(home));
     assert_eq!(node.node.held.len(), 0);
 }

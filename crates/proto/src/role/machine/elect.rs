@@ -100,6 +100,10 @@ impl Roles {
         };
         let term = Term::decode(&apply.term).map_err(|_| DeclineReason::Invalid)?;
         self.check_term(unix, from, &term)?;
+        // Before anything is kept of it.
+        if !self.is_solved(from, apply.nonce) {
+            return Err(DeclineReason::Invalid);
+        }
         let at = self.poll_of(now, &term).ok_or(DeclineReason::NoElector)?;
         let applicants = &self.polls.get(&at).ok_or(DeclineReason::NoElector)?.applicants;
         let known = applicants.iter().position(|one| one.id() == from);
@@ -110,9 +114,7 @@ impl Roles {
         if term.kind == Kind::Ordinary && known.is_some() {
             return Err(DeclineReason::Time);
         }
-        if term.since_epoch < term.epoch && !self.is_proved(now, &term, &apply.mandate)
-            || !self.is_solved(from, apply.nonce)
-        {
+        if term.since_epoch < term.epoch && !self.is_proved(now, &term, &apply.mandate) {
             return Err(DeclineReason::Invalid);
         }
         let contact = self.contact_of(from).ok_or(DeclineReason::Invalid)?;
@@ -285,7 +287,7 @@ impl Roles {
         let Some((at, since)) = self.measuring(from) else { return };
         match since {
             None => self.set_stage(at, from, Stage::Measuring(Some(now))),
-            Some(first) if echo.number + 1 == ECHOES => {
+            Some(first) if echo.number == ECHOES - 1 => {
                 let micros = (now - first).as_micros().max(1);
                 let bytes = u128::from(ECHOES - 1) * ECHO_LEN_MAX as u128;
                 let rate = bytes * 1_000_000 / micros;

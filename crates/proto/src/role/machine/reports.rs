@@ -72,11 +72,12 @@ impl Roles {
         let Some(unix) = self.unix(now) else { return };
         let epoch = self.epochs.at(charge.region, unix);
         let is_seat = self.seats.contains_key(&charge.seat) || charge.seat == self.id;
-        // Who reports may be a little behind.
-        let is_time = charge.epoch == epoch || charge.epoch + 1 == epoch;
+        let is_time = is_recent(&charge, epoch);
         // Others may not reach whom we hear.
         let is_wrong = report.reason == Reason::Dead && self.hears(charge.seat);
         let is_judge = self.told_seat.is_some() && is_seat && is_time && !is_wrong;
+        let Self { cases, epochs, .. } = self;
+        cases.retain(|case, _| is_recent(case, epochs.at(case.region, unix)));
         if !is_judge || self.cases.len() >= CASES_MAX && !self.cases.contains_key(&charge) {
             return;
         }
@@ -114,6 +115,10 @@ impl Roles {
     }
 
     pub(super) fn handle_removal(&mut self, now: Instant, removal: &Removal) {
+        let Some(unix) = self.unix(now) else { return };
+        if !is_recent(&removal.charge, self.epochs.at(removal.charge.region, unix)) {
+            return;
+        }
         let is_known = self.removed.iter().any(|other| other.charge == removal.charge);
         let is_news = !is_known && removal.charge.region.contains(&self.key);
         let Self { puzzles, network, config, .. } = self;
@@ -155,4 +160,10 @@ impl Roles {
         }
         self.review(now);
     }
+}
+
+/// Whether a charge is of the running epoch of its region or of the one before: who reports may be
+/// a little behind.
+fn is_recent(charge: &Charge, epoch: u64) -> bool {
+    charge.epoch == epoch || charge.epoch.checked_add(1) == Some(epoch)
 }
