@@ -72,16 +72,15 @@ pub const fn serves(message: &NodeMessage) -> bool {
 }
 
 /// What is said in the place of an answer that the allowance has no bytes left for: who waits for a
-/// channel would wait for the link's life.
+/// channel would wait for the link's life, who waits for a reservation for half a minute.
 #[must_use]
 pub const fn refusal(message: &NodeMessage) -> Option<NodeMessage> {
-    match message {
-        NodeMessage::RelayOpened(opened) => Some(NodeMessage::Refused(Refused {
-            request: Some(opened.request),
-            reason: RefusalReason::Budget,
-        })),
-        _ => None,
-    }
+    let request = match message {
+        NodeMessage::RelayOpened(opened) => Some(opened.request),
+        NodeMessage::Reserved(_) => None,
+        _ => return None,
+    };
+    Some(NodeMessage::Refused(Refused { request, reason: RefusalReason::Budget }))
 }
 
 /// What is used up.

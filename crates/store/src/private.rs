@@ -90,6 +90,10 @@ pub fn check(path: &Path, found: &Metadata) -> Result<(), NotPrivate> {
 /// # Errors
 ///
 /// If it is not, or the system refuses it.
+///
+/// # Panics
+///
+/// Never: the flags of open(2) fit its int.
 pub fn open(options: &mut OpenOptions, path: &Path) -> Result<File, OpenError> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).expect("open(2) takes an int");

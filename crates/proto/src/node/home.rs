@@ -40,6 +40,9 @@ const PAUSE_FULL: Duration = Duration::from_secs(60);
 /// The same for one whose owner does not relay at all.
 const PAUSE_OFF: Duration = Duration::from_secs(3600);
 
+/// The same for one whose bytes are used up: mostly those of the moment.
+const PAUSE_BUDGET: Duration = Duration::from_secs(2);
+
 /// Time for a direct path to open, before we say without a reservation that a link is to last.
 const KEEP_PAUSE: Duration = Duration::from_secs(10);
 
@@ -476,6 +479,7 @@ impl Node {
         }
         let pause = match reason {
             RefusalReason::Off => PAUSE_OFF,
+            RefusalReason::Budget => PAUSE_BUDGET,
             RefusalReason::NotDirect => {
                 link.not_direct = link.not_direct.saturating_add(1);
                 let doublings = 2u32.saturating_pow(link.not_direct - 1);
@@ -483,7 +487,8 @@ impl Node {
             }
             _ => PAUSE_FULL,
         };
-        if was_home {
+        // One that is short of bytes for a moment has the reservation still.
+        if was_home && reason != RefusalReason::Budget {
             self.move_home(now, on, None);
         }
         self.timers.set(Timer::Reservation(on), now + pause);
